@@ -151,6 +151,7 @@ struct reg *reg_detach(struct reg *reg);
 bool reg_is_current(const struct reg *reg);
 const char *reg_instance(const struct reg *reg); /* 32 hex digits, new for each arena */
 uint64_t reg_epoch(const struct reg *reg);	 /* controller epoch */
+int64_t reg_created_unix_ns(const struct reg *reg); /* when reg_create made it */
 enum reg_status reg_epoch_bump(struct reg *reg, uint64_t at_least); /* owner only */
 void reg_limits_get(const struct reg *reg, struct reg_limits *ret);
 uint64_t reg_bytes_allocated(const struct reg *reg); /* st_blocks * 512 */
@@ -326,6 +327,8 @@ struct reg_sandbox_view {
 	enum reg_consistency consistency;
 	uint64_t revision;	  /* grows with each change */
 	uint64_t stored_revision; /* newest revision that the store is known to have; 0: none */
+	uint64_t dirty_since_ns;  /* CLOCK_MONOTONIC, of the oldest change not yet stored; 0: none */
+	uint64_t request_hash;	  /* as given in the request */
 	uint32_t spec_len, labels_len;
 	char message[REG_MESSAGE_MAX + 1];
 };
@@ -394,6 +397,7 @@ enum reg_stop_reason { REG_STOP_DELETE, REG_STOP_EXPIRE };
  *   RUNNING → STOPPING: REG_OK, command the agent's stop, then reg_stopped.
  *   STOPPING: marks it as to be deleted too (DELETE): REG_OK; whoever drives the stop goes on.
  *   RESERVED, STARTING: marks it; its owner will see REG_DELETING. REG_OK.
+ *   RESTORED (DELETE): marks it; reg_adopt will answer REG_DELETING, after reg_lost or reg_exited ask again. REG_OK.
  *   EXITED, EXPIRED, LOST (DELETE): → STOPPING without slot: REG_OK; command the agent's remove, then reg_stopped.
  *   EXPIRE in other states than RUNNING: REG_BAD_STATE.
  * *ret_prior (may be NULL) is the state before.
@@ -406,7 +410,7 @@ REG_USE enum reg_status reg_stop(struct reg_self *me, reg_sandbox_id sandbox,
  */
 enum reg_status reg_stopped(struct reg_self *me, reg_sandbox_id sandbox,
 			    const struct reg_exit *exit);
-/* RUNNING or LOST → EXITED; slot and ports free. STOPPING: notes the exit only. Idempotent. */
+/* RUNNING, LOST or RESTORED → EXITED; slot and ports free. STOPPING: notes the exit only. Idempotent. */
 enum reg_status reg_exited(struct reg_self *me, reg_sandbox_id sandbox,
 			   const struct reg_exit *exit);
 /* RUNNING, RESTORED → LOST; the slot stays with the agent until its return or removal. message is kept for readers. */
@@ -422,13 +426,15 @@ struct reg_restore {
 	int64_t generation;
 	int64_t started_unix_ns;
 	struct reg_exit exit;
+	const char *message; /* NULL: none */
 	bool from_store; /* stored already, not dirty */
 };
 /* Inserts a record that exists in the store or at an agent. REG_NAME_EXISTS when the arena has that name. */
 REG_USE enum reg_status reg_insert(struct reg_self *me, const struct reg_restore *restore,
 				   reg_sandbox_id *ret);
 /* The agent runs it: RESTORED or LOST (or RUNNING there already) → RUNNING on that agent with a slot of its own (also beyond the
- * capacity, so that nothing that runs is ever without a slot) and its ports. */
+ * capacity, so that nothing that runs is ever without a slot) and its ports. REG_DELETING: a delete was asked for while it was
+ * RESTORED; it is STOPPING now, command the stop. */
 enum reg_status reg_adopt(struct reg_self *me, reg_sandbox_id sandbox, reg_agent_id agent);
 /* crdsync has inserted everything that the store holds (or there is no store). */
 void reg_store_loaded_set(struct reg *reg);
@@ -445,6 +451,8 @@ void reg_dirty_kick(struct reg *reg);
 /* Marks a sandbox urgent and dirty, so that it is written first. */
 enum reg_status reg_dirty_urgent(struct reg_self *me, reg_sandbox_id sandbox);
 uint32_t reg_dirty_count(const struct reg *reg);
+/* Something urgent is dirty: commit now, don't gather more. */
+bool reg_dirty_urgent_waiting(const struct reg *reg);
 /* Now minus the time of the oldest unwritten change; 0: all written. */
 uint64_t reg_store_lag_ns(struct reg_self *me);
 /*
