@@ -445,6 +445,9 @@ bool reg_store_loaded(const struct reg *reg);
 uint32_t reg_dirty_take(struct reg_self *me, reg_sandbox_id *ret, uint32_t max);
 /* Not written after all: the bit again. */
 void reg_dirty_again(struct reg_self *me, reg_sandbox_id sandbox);
+/* At the start of a crdsync: the bit again for all whose newest revision is not stored, GONE ones too: what a predecessor had taken
+ * when it died. Returns how many. */
+uint32_t reg_dirty_rescan(struct reg_self *me);
 /* Sleeps until something is dirty, or timeout_ns. */
 void reg_dirty_wait(struct reg_self *me, uint64_t timeout_ns);
 void reg_dirty_kick(struct reg *reg);
