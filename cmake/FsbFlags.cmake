@@ -5,7 +5,7 @@ add_library(fsb_flags INTERFACE)
 target_compile_definitions(fsb_flags INTERFACE _GNU_SOURCE $<$<BOOL:${FSB_FAILPOINTS}>:FSB_FAILPOINTS=1>)
 target_compile_options(fsb_flags INTERFACE
   -Wall -Wextra -Wshadow -Wvla -Wundef -Wwrite-strings -Wpointer-arith -Wformat=2 -Wcast-qual
-  -Wno-unused-parameter -Wno-missing-field-initializers
+  -Wno-unused-parameter -Wno-missing-field-initializers -Wno-format-zero-length
   $<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes -Wmissing-prototypes>
   $<$<BOOL:${FSB_WERROR}>:-Werror>
   -fno-strict-aliasing -fvisibility=hidden -fno-omit-frame-pointer)

@@ -19,14 +19,14 @@ struct err {
 		0, ""                                                                              \
 	}
 
-/* Sets err to code and the formatted text; returns code. When the format ends in ": %m"-less colon nothing is appended. */
+/* Sets err to code (a negative errno) and the formatted text, nothing appended; returns code. Arguments may lie in err->msg. */
 int err_set(struct err *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* As err_set with -errno_value and ": <strerror>" appended; returns -errno_value. */
 int err_errno(struct err *err, int errno_value, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
-/* Prefixes "text: " to the message, keeps and returns the code. */
+/* Puts "text: " before the message; keeps and returns the code. With a NULL err it returns 0, so return your own code. */
 int err_wrap(struct err *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* A broken invariant of our own code: logs and aborts. Always compiled in. */

@@ -17,7 +17,8 @@ enum log_level log_get_level(void);
 /*
  * event: a constant phrase. fmt: a printf format of key=value pairs, e.g. "sandbox=%s agent=%s err=%s"; values that hold a
  * space, quote or control character are quoted and escaped by the logger when printed with %s, which log_event finds by
- * scanning the format itself (only %s %d %u %ld %lu %lld %llu %zu %zd %x %c and %% are known).
+ * scanning the format itself (only %s %d %u %x with ll, l or z, %c and %% are known; the text from an unknown one on is
+ * printed as it stands). fmt "" means no pairs. Lines are cut at 4 KiB.
  */
 void log_event(enum log_level level, const char *event, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Command-line options from a table, so that parsing and --help can't drift. Long options only, "--name VALUE" or "--name=VALUE";
- * single-letter aliases by .letter. Options may stand before and after positionals; "--" ends them. --help and --version are
- * built in.
+ * Command-line options from a table, so that parsing and --help can't drift. Long options "--name VALUE" or "--name=VALUE";
+ * single-letter aliases by .letter ("-n VALUE", "-nVALUE"). Options may stand before and after positionals; "--" ends them.
+ * --help (-h unless .letter uses it) and --version are built in.
  */
 #ifndef BASE_OPT_H
 #define BASE_OPT_H
@@ -20,7 +20,7 @@ struct opt {
 	enum opt_kind kind;
 	const char *arg;  /* placeholder in --help */
 	const char *help; /* one line; the default is appended by --help when def is set */
-	const char *def;  /* textual default; applied when the option is absent */
+	const char *def;  /* textual default, stored when the option is absent; NULL: the variable is left as it was */
 	int64_t min, max; /* OPT_INT */
 	union {
 		bool *flag;
