@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A gRPC client over C-core for protobuf-c messages: unary calls, server streams, bidirectional streams, and blocking forms for
- * command-line programs. Callbacks run on the loop's thread; each call ends with exactly one on_done/on_close.
+ * A gRPC client over C-core for protobuf-c messages: unary calls, server streams, bidirectional
+ * streams, and blocking forms for command-line programs. Callbacks run on the loop's thread; each
+ * call ends with exactly one on_done/on_close.
  */
 #ifndef BASE_GCLIENT_H
 #define BASE_GCLIENT_H
@@ -17,11 +18,13 @@ struct gchannel;
 struct gclient_call;
 
 /*
- * target: "unix:/path" or "host:port". One connection, made lazily and re-made after failure (backoff at most 1 s). gives. Two
- * channels to one target have two connections.
+ * target: "unix:/path" or "host:port". One connection, made lazily and re-made after failure (after
+ * 100 ms at first, then at most 1 s apart; a call while there is none fails at once with
+ * UNAVAILABLE). gives. Two channels to one target have two connections.
  */
 struct gchannel *gchannel_new(struct gloop *loop, const char *target, struct err *err);
-/* Calls still open on it are cancelled and report. Returns NULL. */
+/* Calls still open on it are cancelled and report before this returns: no callback comes later.
+ * Returns NULL. */
 struct gchannel *gchannel_free(struct gchannel *channel);
 const char *gchannel_target(const struct gchannel *channel);
 
@@ -31,8 +34,9 @@ struct gresult {
 };
 
 /*
- * Unary: on_done gets the reply (borrowed; NULL unless status is OK). deadline_ns is a duration from now, 0: none.
- * Returns NULL only when out of memory; the handle is valid until on_done returns and is for gclient_cancel only.
+ * Unary: on_done gets the reply (borrowed; NULL unless status is OK). deadline_ns is a duration
+ * from now, 0: none. Returns NULL only when out of memory; the handle is valid until on_done
+ * returns and is for gclient_cancel only.
  */
 struct gclient_call *gclient_unary(struct gchannel *channel, const char *path,
 				   const ProtobufCMessage *request,
@@ -65,7 +69,8 @@ void gclient_cancel(struct gclient_call *call);
 
 /* ---- blocking forms: they run the loop (gloop_poll) until the call has ended ---- */
 
-/* 0 and *ret_arena and *ret_reply (gives, pb_free) on OK; else -EIO with err->msg "STATUS_NAME: message" and *ret_status set. */
+/* 0 and *ret_arena and *ret_reply (gives, pb_free) on OK; else -EIO with err->msg "STATUS_NAME:
+ * message" and *ret_status set. */
 int gclient_unary_wait(struct gchannel *channel, const char *path, const ProtobufCMessage *request,
 		       const ProtobufCMessageDescriptor *reply, uint64_t deadline_ns,
 		       int *ret_status, struct pb_arena **ret_arena, ProtobufCMessage **ret_reply,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One event loop = one gRPC completion queue served by one thread. Server calls, client calls, timers and work posted by other
- * threads all arrive here, so code above it needs no locks. gRPC types stay in base/src/g*.c. Create a loop only after the last
- * fork of the process.
+ * One event loop = one gRPC completion queue served by one thread. Server calls, client calls,
+ * timers and work posted by other threads all arrive here, so code above it needs no locks. gRPC
+ * types stay in base/src/g*.c. Create a loop only after the last fork of the process.
  */
 #ifndef BASE_GLOOP_H
 #define BASE_GLOOP_H
@@ -21,19 +21,26 @@ struct gloop *gloop_free(struct gloop *loop);
 
 /* Serves events until gloop_stop. Runs in the thread that created the loop. */
 void gloop_run(struct gloop *loop);
-/* Serves what is due, waits at most timeout_ms for the first event; for blocking clients. True when something was served. */
+/* Serves what is due, waits at most timeout_ms for the first event; for blocking clients. True when
+ * something was served. */
 bool gloop_poll(struct gloop *loop, int timeout_ms);
-/* Ends gloop_run after the current event. From any thread, and async-signal-unsafe: for signals use gloop_on_signal. */
+/* Ends gloop_run after the current event. From any thread, not from a signal handler: for signals
+ * use gloop_on_signal. */
 void gloop_stop(struct gloop *loop);
 
 /* Calls fn(arg) on the loop's thread, in order of posting. From any thread. -ENOMEM. */
 int gloop_post(struct gloop *loop, void (*fn)(void *arg), void *arg);
 
-/* Blocks signo in the calling thread (call before other threads exist) and calls fn on the loop's thread when it arrives. */
+/*
+ * Blocks signo in the calling thread and calls fn on the loop's thread when it is sent to the
+ * process. Call it right after gloop_new, before other threads exist. Children inherit the blocked
+ * signal: unblock it before exec.
+ */
 int gloop_on_signal(struct gloop *loop, int signo, void (*fn)(void *arg, int signo), void *arg,
 		    struct err *err);
 
-/* Calls fn on the loop's thread whenever fd is readable (level-triggered, by one helper thread with epoll). */
+/* Calls fn on the loop's thread whenever fd is readable (level-triggered, by one helper thread with
+ * epoll). */
 struct gloop_fd;
 struct gloop_fd *gloop_fd_add(struct gloop *loop, int fd, void (*fn)(void *arg, int fd), void *arg,
 			      struct err *err);
