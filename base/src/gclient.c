@@ -51,6 +51,8 @@ struct gclient_call {
 	bool closed;	  /* half-close was asked for */
 	bool close_sent;  /* it is in some batch */
 	bool send_failed; /* the stream is over for sending */
+	bool paused;	  /* the owner takes no more messages for now */
+	bool read_due;	  /* while paused: a read to start later; counted in refs */
 
 	struct gtag on_status, on_started, on_received, on_sent;
 	grpc_metadata_array initial, trailing;
@@ -156,6 +158,8 @@ static void *channel_method(struct gchannel *channel, const char *path)
 static void call_fail(struct gclient_call *call, int status, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
+static void stream_read_due(struct gclient_call *call);
+
 /* Ends the call with a status of our own. */
 static void call_fail(struct gclient_call *call, int status, const char *fmt, ...)
 {
@@ -168,6 +172,7 @@ static void call_fail(struct gclient_call *call, int status, const char *fmt, ..
 	va_end(args);
 	call->own_status = status;
 	(void)grpc_call_cancel(call->call, NULL);
+	stream_read_due(call);
 }
 
 static void call_unlink(struct gclient_call *call)
@@ -421,9 +426,30 @@ static void stream_received_fn(struct gtag *tag, bool ok)
 			stream_deliver(call);
 		grpc_byte_buffer_destroy(reply);
 		call->reply = NULL;
+		if (call->paused && call->channel && call->own_status == G_OK) {
+			call->read_due = true;
+			return; /* the reference stays with the read that is due */
+		}
 		stream_read(call);
 	}
 	call_unref(call);
+}
+
+/* Starts the read that a pause put off. */
+static void stream_read_due(struct gclient_call *call)
+{
+	if (!call->read_due)
+		return;
+	call->read_due = false;
+	stream_read(call);
+	call_unref(call);
+}
+
+void gclient_pause(struct gclient_call *call, bool pause)
+{
+	call->paused = pause;
+	if (!pause)
+		stream_read_due(call);
 }
 
 /* Opens the stream: ops[0..n) go with the initial metadata. */

@@ -503,6 +503,55 @@ static void test_drained_is_told(void **state)
 	assert_int_equal(seen.status, G_OK);
 }
 
+static void test_a_paused_stream_is_held_back(void **state)
+{
+	Gtest__Ping ping = GTEST__PING__INIT;
+	char text[] = "pause";
+	struct seen seen;
+	struct gstream_handlers handlers = seen_handlers(&seen);
+	struct gclient_call *call;
+
+	(void)state;
+	ping.number = 100;
+	ping.text = text;
+	call = gclient_server_stream(t.channel, COUNT, &ping.base, &gtest__ping__descriptor, 0,
+				     &handlers);
+	assert_non_null(call);
+	gclient_pause(call, true);
+	wait_for(&seen.messages, 1); /* the read that was under way */
+	for (int i = 0; i < 20; i++)
+		(void)gloop_poll(t.loop, 5);
+	assert_int_equal(seen.messages, 1);
+	assert_int_equal(seen.ended, 0);
+	gclient_pause(call, false);
+	wait_for(&seen.ended, 1);
+	assert_int_equal(seen.messages, 100);
+	assert_true(seen.in_order);
+	assert_int_equal(seen.status, G_OK);
+}
+
+static void test_a_paused_stream_can_be_cancelled(void **state)
+{
+	Gtest__Ping ping = GTEST__PING__INIT;
+	char text[] = "pause";
+	struct seen seen;
+	struct gstream_handlers handlers = seen_handlers(&seen);
+	struct gclient_call *call;
+
+	(void)state;
+	ping.number = 100;
+	ping.text = text;
+	call = gclient_server_stream(t.channel, COUNT, &ping.base, &gtest__ping__descriptor, 0,
+				     &handlers);
+	assert_non_null(call);
+	gclient_pause(call, true);
+	wait_for(&seen.messages, 1);
+	gclient_cancel(call);
+	wait_for(&seen.ended, 1);
+	assert_int_equal(seen.status, G_CANCELLED);
+	assert_int_equal(seen.messages, 1);
+}
+
 static void test_bidi_echo(void **state)
 {
 	Gtest__Ping ping = GTEST__PING__INIT;
@@ -784,6 +833,8 @@ int main(void)
 		grpc_test(test_server_stream_keeps_order),
 		grpc_test(test_server_stream_status_comes_after_messages),
 		grpc_test(test_drained_is_told),
+		grpc_test(test_a_paused_stream_is_held_back),
+		grpc_test(test_a_paused_stream_can_be_cancelled),
 		grpc_test(test_bidi_echo),
 		grpc_test(test_bidi_server_hangs_up),
 		grpc_test(test_bidi_cancel_reaches_the_server),
