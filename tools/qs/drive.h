@@ -66,6 +66,7 @@ int drive_open(struct drive *d, struct err *err);
 void drive_close(struct drive *d);
 
 /* In this order. Each returns 0, or negative errno when going on makes no sense. */
+int drive_connect(struct drive *d, struct err *err);
 int drive_batch(struct drive *d, struct err *err);
 int drive_wait(struct drive *d, int first, int count, struct err *err);
 int drive_logs(struct drive *d, struct err *err);

@@ -13,6 +13,36 @@
 
 static char space[] = "default";
 
+static int get_stats(struct drive *d, struct gchannel *channel, struct pb_arena **ret_arena,
+		     const Fsb__V1__GetStatsResponse **ret_stats, struct err *err)
+{
+	Fsb__V1__GetStatsRequest request = FSB__V1__GET_STATS_REQUEST__INIT;
+	ProtobufCMessage *reply = NULL;
+	int status = G_OK;
+	int rc = gclient_unary_wait(channel, FSB_ADMIN "GetStats", &request.base,
+				    &fsb__v1__get_stats_response__descriptor, CALL_DEADLINE_NS,
+				    &status, ret_arena, &reply, err);
+
+	if (!rc)
+		*ret_stats = (const Fsb__V1__GetStatsResponse *)reply;
+	return rc;
+}
+
+/* Connections are made by the first call; a create shall not be charged for it. */
+int drive_connect(struct drive *d, struct err *err)
+{
+	int rc = 0;
+
+	for (int i = 0; !rc && i < d->connections; i++) {
+		struct pb_arena *arena = NULL;
+		const Fsb__V1__GetStatsResponse *stats;
+
+		rc = get_stats(d, d->channels[i], &arena, &stats, err);
+		(void)pb_free(arena);
+	}
+	return rc;
+}
+
 /* ---- singles ---- */
 
 static void note_single(struct drive *d, struct member *member, uint64_t took_ns,
@@ -95,20 +125,16 @@ static void note_stats(struct drive *d, const Fsb__V1__GetStatsResponse *stats)
 /* Until everything has been written; the histogram then holds the lag of each write. */
 int drive_store(struct drive *d, struct err *err)
 {
-	Fsb__V1__GetStatsRequest request = FSB__V1__GET_STATS_REQUEST__INIT;
 	uint64_t end_ns = clock_mono_ns() + DRAIN_LIMIT_NS;
 
 	do {
 		struct pb_arena *arena = NULL;
-		ProtobufCMessage *reply = NULL;
-		int status = G_OK;
-		int rc = gclient_unary_wait(d->channels[0], FSB_ADMIN "GetStats", &request.base,
-					    &fsb__v1__get_stats_response__descriptor,
-					    CALL_DEADLINE_NS, &status, &arena, &reply, err);
+		const Fsb__V1__GetStatsResponse *stats;
+		int rc = get_stats(d, d->channels[0], &arena, &stats, err);
 
 		if (rc)
 			return rc;
-		note_stats(d, (const Fsb__V1__GetStatsResponse *)reply);
+		note_stats(d, stats);
 		(void)pb_free(arena);
 		if (!d->drained)
 			(void)gloop_poll(d->loop, 5);

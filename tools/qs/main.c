@@ -184,8 +184,10 @@ static int leaks(struct err *err)
 
 static int drive_steps(struct drive *d, struct err *err)
 {
-	int rc = drive_batch(d, err);
+	int rc = drive_connect(d, err);
 
+	if (!rc)
+		rc = drive_batch(d, err);
 	if (!rc)
 		rc = drive_wait(d, 0, d->sandboxes, err);
 	if (!rc)
