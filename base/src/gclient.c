@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/gclient.h"
 #include "gint.h"
@@ -70,31 +71,21 @@ struct gclient_call {
 
 /* ---- channels ---- */
 
-static grpc_arg int_arg(const char *key, int value)
-{
-	union {
-		const char *in;
-		char *out; /* gRPC's struct wants it so, and doesn't write to it */
-	} name = {.in = key};
-
-	return (grpc_arg){.type = GRPC_ARG_INTEGER, .key = name.out, .value.integer = value};
-}
-
 static grpc_channel *channel_create_core(const char *target)
 {
 	static char authority_key[] = GRPC_ARG_DEFAULT_AUTHORITY, localhost[] = "localhost";
 	grpc_arg args[] = {
-		int_arg(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1),	     /* a connection of its own */
-		int_arg(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100), /* the least that gRPC takes */
-		int_arg(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 1000),
-		int_arg(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000),
-		int_arg(GRPC_ARG_ENABLE_RETRIES, 0),
-		int_arg(GRPC_ARG_ENABLE_HTTP_PROXY, 0),
-		int_arg(GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION, 1),
-		int_arg(GRPC_ARG_CLIENT_IDLE_TIMEOUT_MS, INT_MAX),
-		int_arg(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, MAX_REPLY_BYTES),
-		int_arg(GRPC_ARG_ENABLE_CHANNELZ, 0),
-		int_arg(GRPC_ARG_HTTP2_BDP_PROBE, 0),
+		gint__arg(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1), /* a connection of its own */
+		gint__arg(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS,
+			  100), /* the least that gRPC takes */
+		gint__arg(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 1000),
+		gint__arg(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000),
+		gint__arg(GRPC_ARG_ENABLE_RETRIES, 0),
+		gint__arg(GRPC_ARG_ENABLE_HTTP_PROXY, 0),
+		gint__arg(GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION, 1),
+		gint__arg(GRPC_ARG_CLIENT_IDLE_TIMEOUT_MS, INT_MAX),
+		gint__arg(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, MAX_REPLY_BYTES),
+		gint__arg(GRPC_ARG_ENABLE_CHANNELZ, 0),
 		{.type = GRPC_ARG_STRING, .key = authority_key, .value.string = localhost},
 	};
 	grpc_channel_args list = {.num_args = sizeof(args) / sizeof(args[0]), .args = args};
@@ -564,95 +555,12 @@ void gclient_cancel(struct gclient_call *call)
 	call_fail(call, G_CANCELLED, "cancelled by the caller");
 }
 
-/* ---- blocking forms ---- */
-
-struct gwait {
-	struct gclient_call *call;
-	bool ended;
-	int status;
-	struct pb_arena *arena;
-	const ProtobufCMessage *reply;
-	struct err *err;
-	void (*on_message)(void *arg, const ProtobufCMessage *msg);
-	void *arg;
-};
-
-static void wait_set_result(struct gwait *wait, const struct gresult *result)
+struct gloop *gchannel__loop(struct gchannel *channel)
 {
-	wait->ended = true;
-	wait->status = result->status;
-	if (result->status != G_OK)
-		(void)err_set(wait->err, -EIO, "%s: %s", gstatus_name(result->status),
-			      result->message);
+	return channel->loop;
 }
 
-static void wait_done_fn(void *arg, const struct gresult *result, const ProtobufCMessage *reply)
+struct pb_arena *gclient__take_reply(struct gclient_call *call)
 {
-	struct gwait *wait = arg;
-
-	wait_set_result(wait, result);
-	wait->arena = wait->call->reply_arena; /* taken: the reply outlives the call */
-	wait->call->reply_arena = NULL;
-	wait->reply = reply;
-}
-
-static int wait_for_end(struct gwait *wait, struct gloop *loop, int *ret_status)
-{
-	if (!wait->call)
-		return err_set(wait->err, -ENOMEM, "out of memory for a call");
-	while (!wait->ended)
-		(void)gloop_poll(loop, -1);
-	if (ret_status)
-		*ret_status = wait->status;
-	return wait->status == G_OK ? 0 : -EIO;
-}
-
-int gclient_unary_wait(struct gchannel *channel, const char *path, const ProtobufCMessage *request,
-		       const ProtobufCMessageDescriptor *reply, uint64_t deadline_ns,
-		       int *ret_status, struct pb_arena **ret_arena, ProtobufCMessage **ret_reply,
-		       struct err *err)
-{
-	struct gwait wait = {.err = err};
-	union {
-		const ProtobufCMessage *in;
-		ProtobufCMessage *out; /* the caller owns it from here on */
-	} msg;
-	int r;
-
-	wait.call = gclient_unary(channel, path, request, reply, deadline_ns, wait_done_fn, &wait);
-	r = wait_for_end(&wait, channel->loop, ret_status);
-	if (r < 0)
-		return r;
-	msg.in = wait.reply;
-	*ret_arena = wait.arena;
-	*ret_reply = msg.out;
-	return 0;
-}
-
-static void wait_message_fn(void *arg, const ProtobufCMessage *msg)
-{
-	struct gwait *wait = arg;
-
-	wait->on_message(wait->arg, msg);
-}
-
-static void wait_close_fn(void *arg, const struct gresult *result)
-{
-	wait_set_result(arg, result);
-}
-
-int gclient_stream_wait(struct gchannel *channel, const char *path, const ProtobufCMessage *request,
-			const ProtobufCMessageDescriptor *reply, uint64_t deadline_ns,
-			void (*on_message)(void *arg, const ProtobufCMessage *msg), void *arg,
-			int *ret_status, struct err *err)
-{
-	struct gwait wait = {.err = err, .on_message = on_message, .arg = arg};
-	struct gstream_handlers handlers = {
-		.on_message = wait_message_fn,
-		.on_close = wait_close_fn,
-		.arg = &wait,
-	};
-
-	wait.call = gclient_server_stream(channel, path, request, reply, deadline_ns, &handlers);
-	return wait_for_end(&wait, channel->loop, ret_status);
+	return take_ptr(call->reply_arena);
 }

@@ -31,6 +31,7 @@ void gloop__wake(struct gloop *loop);
 const char *gloop__last_error(void);
 void gloop__clear_error(void);
 gpr_timespec gloop__timespec(uint64_t mono_ns);
+grpc_arg gint__arg(const char *key, int value);
 
 /* ---- gtimer.c: the loop's heap of timers ---- */
 struct gtimers {
@@ -52,6 +53,13 @@ struct gwatcher **gloop__watcher(struct gloop *loop);
 /* Runs the handlers of signals and fds that the helper thread has found ready. NULL is allowed. */
 void gwatcher__serve(struct gwatcher *watcher);
 struct gwatcher *gwatcher__free(struct gwatcher *watcher);
+
+/* ---- gclient.c ---- */
+struct gchannel;
+struct gclient_call;
+struct gloop *gchannel__loop(struct gchannel *channel);
+/* In on_done: the memory of the reply is the caller's from now on. */
+struct pb_arena *gclient__take_reply(struct gclient_call *call);
 
 /* ---- gwire.c: protobuf-c messages as byte buffers, and the queue of a stream's outgoing ones ----
  */

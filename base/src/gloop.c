@@ -168,6 +168,16 @@ gpr_timespec gloop__timespec(uint64_t mono_ns)
 	};
 }
 
+grpc_arg gint__arg(const char *key, int value)
+{
+	union {
+		const char *in;
+		char *out; /* gRPC's struct wants it so, and doesn't write to it */
+	} name = {.in = key};
+
+	return (grpc_arg){.type = GRPC_ARG_INTEGER, .key = name.out, .value.integer = value};
+}
+
 /* ---- work from other threads ---- */
 
 /* Sends the wake-up tag unless it is on its way. An empty batch only touches the queue, so any

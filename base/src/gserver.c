@@ -161,24 +161,13 @@ static int server_register(struct gserver *server, struct err *err)
 	return 0;
 }
 
-static grpc_arg int_arg(const char *key, int value)
-{
-	union {
-		const char *in;
-		char *out; /* gRPC's struct wants it so, and doesn't write to it */
-	} name = {.in = key};
-
-	return (grpc_arg){.type = GRPC_ARG_INTEGER, .key = name.out, .value.integer = value};
-}
-
 static grpc_server *server_create_core(const struct gserver_options *opts)
 {
 	grpc_arg args[] = {
-		int_arg(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, (int)opts->max_message_bytes),
-		int_arg(GRPC_ARG_MAX_CONCURRENT_STREAMS, (int)opts->max_calls),
-		int_arg(GRPC_ARG_ALLOW_REUSEPORT, 0), /* a port in use is an error */
-		int_arg(GRPC_ARG_ENABLE_CHANNELZ, 0),
-		int_arg(GRPC_ARG_HTTP2_BDP_PROBE, 0),
+		gint__arg(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, (int)opts->max_message_bytes),
+		gint__arg(GRPC_ARG_MAX_CONCURRENT_STREAMS, (int)opts->max_calls),
+		gint__arg(GRPC_ARG_ALLOW_REUSEPORT, 0), /* a port in use is an error */
+		gint__arg(GRPC_ARG_ENABLE_CHANNELZ, 0),
 	};
 	grpc_channel_args list = {.num_args = sizeof(args) / sizeof(args[0]), .args = args};
 
