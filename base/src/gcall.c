@@ -395,6 +395,9 @@ void gcall_reply(struct gcall *call, const ProtobufCMessage *msg)
 }
 
 static void call_set_message(struct gcall *call, const char *fmt, va_list args)
+	__attribute__((format(printf, 2, 0)));
+
+static void call_set_message(struct gcall *call, const char *fmt, va_list args)
 {
 	if (!call->refused)
 		(void)vsnprintf(call->message, sizeof(call->message), fmt, args);
