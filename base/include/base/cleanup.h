@@ -31,9 +31,9 @@ static inline void cleanup_closedirp(DIR **d)
 		(void)closedir(*d);
 }
 
-#define cleanup_free __attribute__((cleanup(cleanup_freep)))
-#define cleanup_close __attribute__((cleanup(cleanup_closep)))
-#define cleanup_fclose __attribute__((cleanup(cleanup_fclosep)))
+#define cleanup_free	 __attribute__((cleanup(cleanup_freep)))
+#define cleanup_close	 __attribute__((cleanup(cleanup_closep)))
+#define cleanup_fclose	 __attribute__((cleanup(cleanup_fclosep)))
 #define cleanup_closedir __attribute__((cleanup(cleanup_closedirp)))
 
 /* Hands the pointer or fd over: the local is left empty. */

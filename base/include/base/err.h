@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Errors outside registry/: functions return 0 or a negative errno, and fill an optional caller-owned struct err with one
- * sentence that says what was wrong, with which value, and what would be right. err may be NULL: "don't care".
+ * Errors outside registry/: functions return 0 or a negative errno, and fill an optional
+ * caller-owned struct err with one sentence that says what was wrong, with which value, and what
+ * would be right. err may be NULL: "don't care".
  */
 #ifndef BASE_ERR_H
 #define BASE_ERR_H
@@ -19,14 +20,16 @@ struct err {
 		0, ""                                                                              \
 	}
 
-/* Sets err to code (a negative errno) and the formatted text, nothing appended; returns code. Arguments may lie in err->msg. */
+/* Sets err to code (a negative errno) and the formatted text, nothing appended; returns code.
+ * Arguments may lie in err->msg. */
 int err_set(struct err *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* As err_set with -errno_value and ": <strerror>" appended; returns -errno_value. */
 int err_errno(struct err *err, int errno_value, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
-/* Puts "text: " before the message; keeps and returns the code. With a NULL err it returns 0, so return your own code. */
+/* Puts "text: " before the message; keeps and returns the code. With a NULL err it returns 0, so
+ * return your own code. */
 int err_wrap(struct err *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* A broken invariant of our own code: logs and aborts. Always compiled in. */

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Named failpoints for tests, compiled in with -DFSB_FAILPOINTS only (the release preset has none). $FSB_FAILPOINT is
- * "name=action[@count][,…]": action kill (SIGKILL), stop (SIGSTOP), exit, sleep:MS or err; @N acts at the Nth pass only.
- * $FSB_FAILPOINT_ROLE, when set, limits them to processes that called failpoint_role() with that text.
- * A pass that acts first writes the failpoint's name to $FSB_FAILPOINT_TRACE (append) when that is set.
+ * Named failpoints for tests, compiled in with -DFSB_FAILPOINTS only (the release preset has none).
+ * $FSB_FAILPOINT is "name=action[@count][,…]": action kill (SIGKILL), stop (SIGSTOP), exit,
+ * sleep:MS or err; @N acts at the Nth pass only. $FSB_FAILPOINT_ROLE, when set, limits them to
+ * processes that called failpoint_role() with that text. A pass that acts first writes the
+ * failpoint's name to $FSB_FAILPOINT_TRACE (append) when that is set.
  */
 #ifndef BASE_FAILPOINT_H
 #define BASE_FAILPOINT_H

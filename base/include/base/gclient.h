@@ -63,8 +63,8 @@ struct gclient_call *gclient_bidi(struct gchannel *channel, const char *path,
 				  const struct gstream_handlers *handlers);
 /* bidi: queues a message (encoded at once); order is kept. -EPIPE after close, -ENOMEM. */
 int gclient_send(struct gclient_call *call, const ProtobufCMessage *msg);
-/* Streams: while paused no further message is read (one may still come), and the peer is held back by
- * flow control. on_close waits, too; a cancelled call goes on by itself. */
+/* Streams: while paused no further message is read (one may still come), and the peer is held back
+ * by flow control. on_close waits, too; a cancelled call goes on by itself. */
 void gclient_pause(struct gclient_call *call, bool pause);
 void gclient_half_close(struct gclient_call *call);
 /* on_done/on_close still comes, with CANCELLED. */

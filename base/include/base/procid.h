@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A process's identity that survives pid reuse: pid and start time (field 22 of /proc/PID/stat, clock ticks since boot). */
+/* A process's identity that survives pid reuse: pid and start time (field 22 of /proc/PID/stat,
+ * clock ticks since boot). */
 #ifndef BASE_PROCID_H
 #define BASE_PROCID_H
 
