@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The allocator of everything type-stable: a word per unit that decides, a hint bit per unit that
+ * nominates. A taker sets the hint bit to keep others away, then CASes the word FREE → in use; who
+ * loses the CAS leaves the bit set and goes on. Wrong bits (a death between the two) are mended by
+ * the pass over the words before "full", and by reg_scrub. Lock free.
+ */
+#include "internal.h"
+
+static a64 *hint_word(const struct reg *reg, enum reg_cells_kind kind, uint32_t word)
+{
+	return (a64 *)reg__at(reg, REGION_CELL_BITS + kind, (uint64_t)word * 8);
+}
+
+a64 *reg__cell(const struct reg *reg, enum reg_cells_kind kind, uint32_t idx)
+{
+	uint64_t off = reg->span[REGION_CELL_WORDS + kind].off + (uint64_t)idx * 8;
+
+	if (idx >= reg->max[kind] || !reg__ensured(reg, off, 8))
+		return NULL;
+	return (a64 *)(void *)(reg->base + off);
+}
+
+/* Where the unit itself lives, so that its memory is there before anybody holds it. */
+static void unit_span(const struct reg *reg, enum reg_cells_kind kind, uint32_t idx,
+		      uint64_t *ret_off, uint64_t *ret_len)
+{
+	static const struct {
+		int region;
+		uint32_t bytes;
+	} unit[CELLS_MAX] = {
+		[CELLS_RECORDS] = {REGION_RECORDS, sizeof(struct reg_rec)},
+		[CELLS_CHUNKS] = {REGION_CHUNK_SLOTS, REG_CHUNK_SLOTS * 8},
+		[CELLS_AGENTS] = {REGION_AGENTS, sizeof(struct reg_agent)},
+		[CELLS_POOLS] = {REGION_POOLS, sizeof(struct reg_pool)},
+		[CELLS_IMAGES] = {REGION_IMAGES, sizeof(struct reg_image)},
+		[CELLS_BLOB0] = {REGION_BLOB, 640},
+		[CELLS_BLOB1] = {REGION_BLOB + 1, 2176},
+		[CELLS_BLOB2] = {REGION_BLOB + 2, 8320},
+		[CELLS_BLOB3] = {REGION_BLOB + 3, 66624},
+	};
+
+	*ret_off = reg->span[unit[kind].region].off + (uint64_t)idx * unit[kind].bytes;
+	*ret_len = unit[kind].bytes;
+}
+
+static void high_raise(struct reg *reg, enum reg_cells_kind kind, uint32_t idx)
+{
+	a32 *high = &reg->hdr->high[kind];
+	/* relaxed: only grows; scans read it with acquire [C1] */
+	uint32_t now = atomic_load_explicit(high, memory_order_relaxed);
+
+	while (now <= idx)
+		/* release [C1]: pairs with reg__cells_high; raised before the cell's word is taken,
+		 * so no scan misses a holder */
+		if (atomic_compare_exchange_weak_explicit(high, &now, idx + 1, memory_order_release,
+							  memory_order_relaxed))
+			return;
+}
+
+uint32_t reg__cells_high(const struct reg *reg, enum reg_cells_kind kind)
+{
+	/* acquire [C1]: pairs with high_raise */
+	uint32_t high = atomic_load_explicit(&reg->hdr->high[kind], memory_order_acquire);
+
+	return high < reg->max[kind] ? high : reg->max[kind];
+}
+
+/* One attempt at one unit. REG_OK, REG_STALE (somebody has it), REG_NO_SPACE, REG_IO. */
+static enum reg_status try_unit(struct reg_self *me, enum reg_cells_kind kind, uint32_t idx,
+				unsigned int state, uint32_t record, uint64_t *ret_word)
+{
+	struct reg *reg = me->reg;
+	uint64_t off, len;
+	enum reg_status st;
+
+	st = reg__ensure(reg, reg->span[REGION_CELL_WORDS + kind].off + (uint64_t)idx * 8, 8);
+	if (st)
+		return st;
+	unit_span(reg, kind, idx, &off, &len);
+	st = reg__ensure(reg, off, len);
+	if (st)
+		return st;
+	high_raise(reg, kind, idx);
+	a64 *word = reg__cell(reg, kind, idx);
+	/* relaxed: checked again by the CAS */
+	uint64_t w = atomic_load_explicit(word, memory_order_relaxed);
+
+	if (word_state(w))
+		return REG_STALE;
+	uint64_t next = cell_take(w, state, me->idx, record);
+
+	/* acq_rel [C2]: pairs with reg__cell_free; what the last holder did to the unit comes
+	 * before what we do */
+	if (!atomic_compare_exchange_strong_explicit(word, &w, next, memory_order_acq_rel,
+						     memory_order_relaxed))
+		return REG_STALE;
+	*ret_word = next;
+	return REG_OK;
+}
+
+/* The free bits of one hint word. REG_STALE: none. */
+static enum reg_status take_in_word(struct reg_self *me, enum reg_cells_kind kind, uint32_t w,
+				    unsigned int state, uint32_t record, uint32_t *ret_idx,
+				    uint64_t *ret_word)
+{
+	a64 *hint = hint_word(me->reg, kind, w);
+	/* relaxed: a hint */
+	uint64_t used = atomic_load_explicit(hint, memory_order_relaxed);
+
+	while (~used) {
+		unsigned int bit = (unsigned int)__builtin_ctzll(~used);
+		uint32_t idx = w * 64 + bit;
+
+		if (idx >= me->reg->max[kind])
+			break;
+		/* relaxed: a hint; the CAS on the word decides */
+		used = atomic_fetch_or_explicit(hint, UINT64_C(1) << bit, memory_order_relaxed);
+		if (used >> bit & 1)
+			continue;
+		used |= UINT64_C(1) << bit;
+		enum reg_status st = try_unit(me, kind, idx, state, record, ret_word);
+
+		if (st == REG_STALE)
+			continue;
+		if (st) /* no memory: the unit is free for a later try; relaxed: a hint */
+			atomic_fetch_and_explicit(hint, ~(UINT64_C(1) << bit),
+						  memory_order_relaxed);
+		me->cursor[kind] = w;
+		*ret_idx = idx;
+		return st;
+	}
+	return REG_STALE;
+}
+
+/*
+ * By the hint bits: round what was ever in use, from where the last search ended, so that memory is
+ * reused before more is touched; then on into fresh words, a cache line of hints at a time, so that
+ * two growing participants part.
+ */
+static enum reg_status take_by_hint(struct reg_self *me, enum reg_cells_kind kind,
+				    unsigned int state, uint32_t record, uint32_t *ret_idx,
+				    uint64_t *ret_word)
+{
+	uint32_t total = (me->reg->max[kind] + 63) / 64;
+	uint32_t known = (reg__cells_high(me->reg, kind) + 63) / 64, w = me->cursor[kind];
+
+	w = w < known ? w : 0;
+	for (uint32_t n = 0; n < known; n++, w = w + 1 == known ? 0 : w + 1) {
+		enum reg_status st = take_in_word(me, kind, w, state, record, ret_idx, ret_word);
+
+		if (st != REG_STALE)
+			return st;
+	}
+	for (w = (known + 7) / 8 * 8; w < total; w++) {
+		enum reg_status st = take_in_word(me, kind, w, state, record, ret_idx, ret_word);
+
+		if (st != REG_STALE)
+			return st;
+	}
+	return REG_STALE;
+}
+
+/* The authoritative pass: over every word that was ever in use. */
+static enum reg_status take_by_word(struct reg_self *me, enum reg_cells_kind kind,
+				    unsigned int state, uint32_t record, uint32_t *ret_idx,
+				    uint64_t *ret_word)
+{
+	for (uint32_t idx = 0; idx < me->reg->max[kind]; idx++) {
+		a64 *word = reg__cell(me->reg, kind, idx);
+
+		/* relaxed: checked again by the CAS */
+		if (word && word_state(atomic_load_explicit(word, memory_order_relaxed)))
+			continue;
+		enum reg_status st = try_unit(me, kind, idx, state, record, ret_word);
+
+		if (st == REG_STALE)
+			continue;
+		if (!st) {
+			/* relaxed: a hint */
+			atomic_fetch_or_explicit(hint_word(me->reg, kind, idx / 64),
+						 UINT64_C(1) << (idx % 64), memory_order_relaxed);
+			*ret_idx = idx;
+		}
+		return st;
+	}
+	return REG_STALE;
+}
+
+enum reg_status reg__cell_take(struct reg_self *me, enum reg_cells_kind kind, unsigned int state,
+			       uint32_t record, enum reg_status full, uint32_t *ret_idx,
+			       uint64_t *ret_word)
+{
+	enum reg_status st = take_by_hint(me, kind, state, record, ret_idx, ret_word);
+
+	if (st == REG_STALE)
+		st = take_by_word(me, kind, state, record, ret_idx, ret_word);
+	return st == REG_STALE ? full : st;
+}
+
+bool reg__cell_free(struct reg *reg, enum reg_cells_kind kind, uint32_t idx, uint64_t word)
+{
+	a64 *cell = reg__cell(reg, kind, idx);
+
+	/* acq_rel [C2]: pairs with try_unit; our use of the unit before the next holder's */
+	if (!cell ||
+	    !atomic_compare_exchange_strong_explicit(cell, &word, cell_free(word),
+						     memory_order_acq_rel, memory_order_relaxed))
+		return false;
+	/* relaxed: a hint. If we die here the bit stays set: hidden until the pass over the words
+	 * or a scrub. */
+	atomic_fetch_and_explicit(hint_word(reg, kind, idx / 64), ~(UINT64_C(1) << (idx % 64)),
+				  memory_order_relaxed);
+	return true;
+}

@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Unique keys: (namespace, name), (namespace, request id), (agent, port), agents, pools, images.
+ * Open addressing in buckets of one cache line; a count per bucket says whether to look further.
+ * Lock free, without deletion marks.
+ *
+ * Inserting a key that must be unique, with others inserting it at the same time:
+ *   1. look: a COMMITTED entry of that key → exists
+ *   2. publish mine as TENTATIVE in the first empty place
+ *   3. look again: COMMITTED → I retract. TENTATIVE at a lower position → I retract. TENTATIVE at a
+ * higher one → I remove it.
+ *   4. TENTATIVE → COMMITTED; if mine is gone I was removed → exists
+ * Of two inserters each publishes before it looks (both seq_cst), so at least one sees the other;
+ * positions are totally ordered, so the lowest is never sent away by a tentative one. Removal in
+ * step 3 is a CAS on the exact entry and fails once it has been committed. Without that removal two
+ * can win, when the lower place becomes free only after the higher one has looked.
+ */
+#include "internal.h"
+
+#include <string.h>
+
+#define PROBE_MAX 64 /* buckets looked at; the tables are at most about a third full */
+
+struct place {
+	a64 *entry;
+	uint32_t distance; /* buckets from the key's home */
+	uint32_t at;	   /* position in the window: distance and entry */
+	uint64_t value;
+};
+
+static uint64_t mix(uint64_t h)
+{
+	h ^= h >> 33;
+	h *= UINT64_C(0xff51afd7ed558ccd);
+	h ^= h >> 33;
+	h *= UINT64_C(0xc4ceb9fe1a85ec53);
+	return h ^ (h >> 33);
+}
+
+static uint64_t hash_bytes(uint64_t h, const char *text)
+{
+	size_t len = strlen(text);
+	uint64_t w;
+
+	for (; len >= 8; len -= 8, text += 8) {
+		memcpy(&w, text, 8);
+		h = (h ^ w) * UINT64_C(0x9fb21c651e98df25);
+		h ^= h >> 29;
+	}
+	w = 0;
+	memcpy(&w, text, len);
+	h = (h ^ w ^ ((uint64_t)len << 56)) * UINT64_C(0x9fb21c651e98df25);
+	return h ^ (h >> 32);
+}
+
+uint64_t reg__hash(const char *a, const char *b)
+{
+	uint64_t h = hash_bytes(UINT64_C(0x8445d61a4e774912), a);
+
+	return mix(b ? hash_bytes(h, b) : h);
+}
+
+struct reg_key reg__key_text(const char *a, const char *b)
+{
+	return (struct reg_key){.hash = reg__hash(a, b), .a = a, .b = b};
+}
+
+struct reg_key reg__key_port(uint32_t agent, uint32_t port)
+{
+	return (struct reg_key){
+		.hash = mix(((uint64_t)agent << 17 | port) + UINT64_C(0x5bd1e9955bd1e995)),
+		.agent = agent,
+		.port = port,
+	};
+}
+
+static struct reg_bucket *bucket_at(const struct reg *reg, enum reg_index_kind kind, uint64_t hash,
+				    uint32_t distance)
+{
+	uint64_t n = (hash + distance) & reg->bucket_mask[kind];
+
+	return reg__at(reg, REGION_INDEX + kind, n * sizeof(struct reg_bucket));
+}
+
+static bool bucket_there(const struct reg *reg, const struct reg_bucket *b)
+{
+	return reg__ensured(reg, reg__off(reg, b), sizeof(*b));
+}
+
+static bool words_equal(const uint64_t *shared, const char *text, uint32_t cap)
+{
+	size_t len = strlen(text) + 1;
+
+	for (size_t i = 0; i < len && i < cap; i += 8) {
+		uint64_t w = __atomic_load_n(&shared[i / 8], __ATOMIC_ACQUIRE); /* acquire [R2] */
+
+		if (memcmp(&w, text + i, len - i < 8 ? len - i : 8))
+			return false;
+	}
+	return true;
+}
+
+static bool record_matches(const struct reg *reg, enum reg_index_kind kind,
+			   const struct reg_key *key, uint32_t idx)
+{
+	const struct reg_rec *rec = reg__rec(reg, idx);
+	uint16_t ports[REG_PORTS_MAX];
+
+	if (!rec)
+		return false;
+	if (kind == INDEX_PORTS) {
+		/* acquire [R3]: pairs with the store in place.c; the ports of the record that is
+		 * placed there */
+		uint64_t place = atomic_load_explicit(&rec->place, memory_order_acquire);
+		uint32_t n = reg__rec_ports(rec, ports);
+
+		for (uint32_t i = 0; i < n; i++)
+			if (ports[i] == key->port)
+				return place_agent(place) == key->agent;
+		return false;
+	}
+	return words_equal(rec->ns, key->a, sizeof(rec->ns)) &&
+	       words_equal(kind == INDEX_NAMES ? rec->name : rec->request_id, key->b,
+			   kind == INDEX_NAMES ? sizeof(rec->name) : sizeof(rec->request_id));
+}
+
+/* The entry's cell has this key. Cells other than records are never freed, so their texts never
+ * change. */
+static bool matches(const struct reg *reg, enum reg_index_kind kind, const struct reg_key *key,
+		    uint64_t entry)
+{
+	uint32_t idx = entry_cell(entry);
+	a64 *word;
+
+	switch (kind) {
+	case INDEX_AGENTS: {
+		const struct reg_agent *a = reg__agent(reg, idx);
+		return a && !strncmp(a->ns, key->a, sizeof(a->ns)) &&
+		       !strncmp(a->name, key->b, sizeof(a->name));
+	}
+	case INDEX_POOLS: {
+		const struct reg_pool *p = reg__pool(reg, idx);
+		return p && !strncmp(p->ns, key->a, sizeof(p->ns)) &&
+		       !strncmp(p->name, key->b, sizeof(p->name));
+	}
+	case INDEX_IMAGES: {
+		const struct reg_image *i = reg__image(reg, idx);
+		return i && !strncmp(i->ref, key->a, sizeof(i->ref));
+	}
+	default:
+		word = reg__cell(reg, CELLS_RECORDS, idx);
+		if (!word || !record_matches(reg, kind, key, idx))
+			return false;
+		/* acquire [R1]: pairs with the record's transitions; the key was read from this
+		 * generation */
+		return word_gen(atomic_load_explicit(word, memory_order_acquire)) ==
+		       entry_gen(entry);
+	}
+}
+
+/* Next entry with this key at or after position *at; false at the end of the window. */
+static bool next_match(const struct reg *reg, enum reg_index_kind kind, const struct reg_key *key,
+		       uint32_t *at, struct place *ret)
+{
+	for (uint32_t d = *at / REG_BUCKET_ENTRIES; d < PROBE_MAX; d++) {
+		struct reg_bucket *b = bucket_at(reg, kind, key->hash, d);
+
+		if (!bucket_there(reg, b))
+			return false;
+		for (uint32_t i = *at % REG_BUCKET_ENTRIES; i < REG_BUCKET_ENTRIES; i++) {
+			/* seq_cst [I1]: pairs with publish; of two inserters one sees the other */
+			uint64_t e = atomic_load_explicit(&b->entry[i], memory_order_seq_cst);
+
+			*at = d * REG_BUCKET_ENTRIES + i + 1;
+			if (entry_state(e) && entry_tag_is(e, key->hash) &&
+			    matches(reg, kind, key, e)) {
+				*ret = (struct place){&b->entry[i], d, *at - 1, e};
+				return true;
+			}
+		}
+		/* seq_cst [I2]: pairs with overflow_add; whoever lives further on was announced
+		 * before */
+		if (!atomic_load_explicit(&b->overflow, memory_order_seq_cst))
+			return false;
+		*at = (d + 1) * REG_BUCKET_ENTRIES;
+	}
+	return false;
+}
+
+bool reg__index_find(const struct reg *reg, enum reg_index_kind kind, const struct reg_key *key,
+		     struct reg_hit *ret)
+{
+	uint32_t at = 0;
+	struct place p;
+	bool found = false;
+
+	while (next_match(reg, kind, key, &at, &p)) {
+		bool committed = entry_state(p.value) == ENTRY_COMMITTED;
+
+		if (!found || committed)
+			*ret = (struct reg_hit){entry_cell(p.value), entry_gen(p.value), committed};
+		found = true;
+		if (committed)
+			return true;
+	}
+	return found;
+}
+
+/* If we die after this, the count is too high: longer searches, nothing else. */
+static void overflow_add(const struct reg *reg, enum reg_index_kind kind, uint64_t hash, uint32_t d)
+{
+	/* seq_cst [I2]: pairs with next_match; before the entry further on is published */
+	atomic_fetch_add_explicit(&bucket_at(reg, kind, hash, d)->overflow, 1,
+				  memory_order_seq_cst);
+}
+
+static void overflow_sub(const struct reg *reg, enum reg_index_kind kind, uint64_t hash,
+			 uint32_t upto)
+{
+	for (uint32_t d = 0; d < upto; d++)
+		/* seq_cst [I2]: after the entry is gone */
+		atomic_fetch_sub_explicit(&bucket_at(reg, kind, hash, d)->overflow, 1,
+					  memory_order_seq_cst);
+}
+
+/* Step 2: into the first empty place from home on. */
+static enum reg_status publish(struct reg *reg, enum reg_index_kind kind, uint64_t hash,
+			       uint64_t entry, struct place *ret)
+{
+	for (uint32_t d = 0; d < PROBE_MAX; d++) {
+		struct reg_bucket *b = bucket_at(reg, kind, hash, d);
+		enum reg_status st = reg__ensure(reg, reg__off(reg, b), sizeof(*b));
+
+		if (st) {
+			overflow_sub(reg, kind, hash, d);
+			return st;
+		}
+		for (uint32_t i = 0; i < REG_BUCKET_ENTRIES; i++) {
+			uint64_t empty = 0;
+
+			/* relaxed: checked again by the CAS */
+			if (atomic_load_explicit(&b->entry[i], memory_order_relaxed))
+				continue;
+			/* seq_cst [I1]: pairs with next_match; the record's key before its entry,
+			 * mine before my second look */
+			if (atomic_compare_exchange_strong_explicit(&b->entry[i], &empty, entry,
+								    memory_order_seq_cst,
+								    memory_order_relaxed)) {
+				*ret = (struct place){&b->entry[i], d, d * REG_BUCKET_ENTRIES + i,
+						      entry};
+				return REG_OK;
+			}
+		}
+		overflow_add(reg, kind, hash, d);
+	}
+	overflow_sub(reg, kind, hash, PROBE_MAX);
+	return REG_LIMIT_SANDBOXES;
+}
+
+static enum reg_status retract(struct reg *reg, enum reg_index_kind kind, uint64_t hash,
+			       const struct place *mine)
+{
+	uint64_t e = mine->value;
+
+	/* seq_cst [I1]; it may have been removed by another inserter already */
+	(void)atomic_compare_exchange_strong_explicit(mine->entry, &e, 0, memory_order_seq_cst,
+						      memory_order_relaxed);
+	overflow_sub(reg, kind, hash, mine->distance);
+	return REG_NAME_EXISTS;
+}
+
+/* Step 3: true when mine may be committed. */
+static bool outrank(const struct reg *reg, enum reg_index_kind kind, const struct reg_key *key,
+		    const struct place *mine, struct reg_hit *ret_other)
+{
+	uint32_t at = 0;
+	struct place p;
+
+	while (next_match(reg, kind, key, &at, &p)) {
+		uint64_t e = p.value;
+
+		if (p.entry == mine->entry)
+			continue;
+		*ret_other = (struct reg_hit){entry_cell(e), entry_gen(e),
+					      entry_state(e) == ENTRY_COMMITTED};
+		if (entry_state(e) == ENTRY_COMMITTED || p.at < mine->at)
+			return false;
+		/* seq_cst [I1]: fails when its owner has committed it meanwhile: look at that place
+		 * again */
+		if (!atomic_compare_exchange_strong_explicit(p.entry, &e, 0, memory_order_seq_cst,
+							     memory_order_seq_cst))
+			at = p.at;
+	}
+	return true;
+}
+
+enum reg_status reg__index_insert(struct reg *reg, enum reg_index_kind kind,
+				  const struct reg_key *key, uint32_t cell, uint32_t gen,
+				  struct reg_hit *ret_other)
+{
+	struct reg_hit hit;
+	struct place mine;
+	enum reg_status st;
+
+	if (reg__index_find(reg, kind, key, &hit) && hit.committed) {
+		*ret_other = hit;
+		return REG_NAME_EXISTS;
+	}
+	st = publish(reg, kind, key->hash, entry_make(ENTRY_TENTATIVE, key->hash, cell, gen),
+		     &mine);
+	if (st)
+		return st;
+	if (kind == INDEX_REQUESTS)
+		(void)FAILPOINT("reserve.request-tentative");
+	if (!outrank(reg, kind, key, &mine, ret_other))
+		return retract(reg, kind, key->hash, &mine);
+	uint64_t e = mine.value;
+
+	/* seq_cst [I1]: from here on nobody removes it but its owner */
+	if (!atomic_compare_exchange_strong_explicit(
+		    mine.entry, &e, entry_make(ENTRY_COMMITTED, key->hash, cell, gen),
+		    memory_order_seq_cst, memory_order_relaxed)) {
+		*ret_other = (struct reg_hit){0, 0, false};
+		(void)reg__index_find(reg, kind, key, ret_other);
+		return retract(reg, kind, key->hash, &mine);
+	}
+	return REG_OK;
+}
+
+void reg__index_remove(struct reg *reg, enum reg_index_kind kind, const struct reg_key *key,
+		       uint32_t cell, uint32_t gen)
+{
+	for (uint32_t d = 0; d < PROBE_MAX; d++) {
+		struct reg_bucket *b = bucket_at(reg, kind, key->hash, d);
+
+		if (!bucket_there(reg, b))
+			return;
+		for (uint32_t i = 0; i < REG_BUCKET_ENTRIES; i++) {
+			/* relaxed: checked again by the CAS */
+			uint64_t e = atomic_load_explicit(&b->entry[i], memory_order_relaxed);
+
+			if (!entry_state(e) || entry_cell(e) != cell || entry_gen(e) != gen ||
+			    !entry_tag_is(e, key->hash))
+				continue;
+			/* seq_cst [I1] */
+			if (atomic_compare_exchange_strong_explicit(&b->entry[i], &e, 0,
+								    memory_order_seq_cst,
+								    memory_order_relaxed))
+				overflow_sub(reg, kind, key->hash, d);
+			return;
+		}
+		/* relaxed: our own entry's announcement is ours, or our predecessor's whose death
+		 * we know of */
+		if (!atomic_load_explicit(&b->overflow, memory_order_relaxed))
+			return;
+	}
+}
+
+/* For the books: entries in use, and of those such that no longer belong to a record of their
+ * generation. */
+uint32_t reg__index_count(const struct reg *reg, enum reg_index_kind kind, uint32_t *ret_stale)
+{
+	uint32_t n = 0;
+
+	for (uint64_t i = 0; i <= reg->bucket_mask[kind]; i++) {
+		struct reg_bucket *b = reg__at(reg, REGION_INDEX + kind, i * sizeof(*b));
+
+		if (!bucket_there(reg, b))
+			continue;
+		for (int j = 0; j < REG_BUCKET_ENTRIES; j++) {
+			/* relaxed: counting only */
+			uint64_t e = atomic_load_explicit(&b->entry[j], memory_order_relaxed);
+			a64 *word = reg__cell(reg, CELLS_RECORDS, entry_cell(e));
+
+			if (!entry_state(e))
+				continue;
+			n++;
+			/* relaxed: counting only */
+			uint64_t w = word ? atomic_load_explicit(word, memory_order_relaxed) : 0;
+
+			if (!word_state(w) || word_gen(w) != entry_gen(e))
+				(*ret_stale)++;
+		}
+	}
+	return n;
+}

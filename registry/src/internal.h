@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of the registry share: the mapping, checked access to everything in it, and the
+ * functions between modules. Contents of the arena are hostile until checked: every index read from
+ * it goes through an accessor that returns NULL when it is out of range or its memory was never
+ * allocated.
+ */
+#ifndef REGISTRY_SRC_INTERNAL_H
+#define REGISTRY_SRC_INTERNAL_H
+
+#include <string.h>
+
+#include "base/failpoint.h"
+#include "layout.h"
+#include "word.h"
+
+struct reg {
+	int fd;
+	uint8_t *base;
+	uint64_t bytes;
+	struct reg_header *hdr;
+	char *path;
+	uint64_t dev, ino;
+	bool owner;
+	/* constants of this arena, copied at attach so that nobody can change them under us */
+	uint32_t max[CELLS_MAX];
+	uint32_t slots_unlimited;
+	uint32_t agent_words; /* 64-bit words of a bitmap of agents */
+	uint32_t bucket_mask[INDEX_MAX];
+	struct reg_span span[REGION_MAX];
+};
+
+#define FULL_MEMOS 64
+struct reg_full_memo {
+	uint32_t pool, image; /* + 1 */
+	uint64_t full;	      /* the pool's word under which nothing was found free */
+};
+
+struct reg_self {
+	struct reg *reg;
+	uint32_t idx;
+	struct reg_part *part;
+	uint32_t cursor[CELLS_MAX]; /* word of the hint bitmap where the next search starts */
+	uint32_t rotor;		    /* spreads ties */
+	uint64_t *excluded;	    /* bitmap of agents whose ports conflict, agent_words long */
+	struct reg_full_memo memo[FULL_MEMOS];
+};
+
+/* ---- arena.c ---- */
+/* Memory of [off, off+len) is allocated: safe to touch. REG_NO_SPACE, REG_IO. */
+enum reg_status reg__ensure(struct reg *reg, uint64_t off, uint64_t len);
+bool reg__ensured(const struct reg *reg, uint64_t off, uint64_t len);
+
+static inline void *reg__at(const struct reg *reg, enum reg_region region, uint64_t off)
+{
+	return reg->base + reg->span[region].off + off;
+}
+
+static inline uint64_t reg__off(const struct reg *reg, const void *p)
+{
+	return (uint64_t)((const uint8_t *)p - reg->base);
+}
+
+#define REG_ACCESSOR(name, type, region, kind)                                                     \
+	static inline type *name(const struct reg *reg, uint32_t idx)                              \
+	{                                                                                          \
+		uint64_t off = reg->span[region].off + (uint64_t)idx * sizeof(type);               \
+		if (idx >= reg->max[kind] || !reg__ensured(reg, off, sizeof(type)))                \
+			return NULL;                                                               \
+		return (type *)(void *)(reg->base + off);                                          \
+	}
+REG_ACCESSOR(reg__rec, struct reg_rec, REGION_RECORDS, CELLS_RECORDS)
+REG_ACCESSOR(reg__agent, struct reg_agent, REGION_AGENTS, CELLS_AGENTS)
+REG_ACCESSOR(reg__pool, struct reg_pool, REGION_POOLS, CELLS_POOLS)
+REG_ACCESSOR(reg__image, struct reg_image, REGION_IMAGES, CELLS_IMAGES)
+
+struct reg_part *reg__part(const struct reg *reg, uint32_t idx); /* NULL: never used */
+
+/* ---- cells.c ---- */
+/* The word of a cell, NULL when out of range or never allocated. */
+a64 *reg__cell(const struct reg *reg, enum reg_cells_kind kind, uint32_t idx);
+/* Takes a free cell: FREE → state under me. *ret_idx, *ret_word. full is the status for "none
+ * free". */
+enum reg_status reg__cell_take(struct reg_self *me, enum reg_cells_kind kind, unsigned int state,
+			       uint32_t record, enum reg_status full, uint32_t *ret_idx,
+			       uint64_t *ret_word);
+/* Frees exactly this word; false when it has changed. */
+bool reg__cell_free(struct reg *reg, enum reg_cells_kind kind, uint32_t idx, uint64_t word);
+uint32_t reg__cells_high(const struct reg *reg, enum reg_cells_kind kind);
+
+/* ---- blobs.c ---- */
+enum reg_status reg__blob_new(struct reg_self *me, uint32_t record, const void *a, uint32_t a_len,
+			      const void *b, uint32_t b_len, uint64_t *ret_ref);
+void reg__blob_free(struct reg *reg, uint64_t ref);
+/* Copies up to cap bytes from offset; false when the reference is stale. *ret_len is the whole
+ * length. */
+bool reg__blob_read(const struct reg *reg, uint64_t ref, uint32_t from, void *buf, uint32_t cap,
+		    uint32_t *ret_len);
+/* Before a reference is replaced: the replacer becomes the blob's owner, so that its reaper finds
+ * it. */
+void reg__blob_own(struct reg_self *me, uint64_t ref);
+/* Swaps *slot from old to a new blob (or to none); frees what lost. */
+enum reg_status reg__blob_swap(struct reg_self *me, uint32_t record, uint32_t gen, a64 *slot,
+			       const void *data, uint32_t len);
+
+/* ---- index.c ---- */
+struct reg_key {
+	uint64_t hash;
+	const char *a, *b;    /* namespace and text; or only a */
+	uint32_t agent, port; /* INDEX_PORTS */
+};
+struct reg_hit {
+	uint32_t cell, gen;
+	bool committed;
+};
+uint64_t reg__hash(const char *a, const char *b);
+struct reg_key reg__key_text(const char *a, const char *b);
+struct reg_key reg__key_port(uint32_t agent, uint32_t port);
+bool reg__index_find(const struct reg *reg, enum reg_index_kind kind, const struct reg_key *key,
+		     struct reg_hit *ret);
+/* REG_OK, REG_NAME_EXISTS with *ret_other, REG_NO_SPACE, REG_LIMIT_SANDBOXES when the window is
+ * full. */
+enum reg_status reg__index_insert(struct reg *reg, enum reg_index_kind kind,
+				  const struct reg_key *key, uint32_t cell, uint32_t gen,
+				  struct reg_hit *ret_other);
+void reg__index_remove(struct reg *reg, enum reg_index_kind kind, const struct reg_key *key,
+		       uint32_t cell, uint32_t gen);
+uint32_t reg__index_count(const struct reg *reg, enum reg_index_kind kind, uint32_t *ret_stale);
+
+/* ---- agents.c ---- */
+a64 *reg__slot(const struct reg *reg, uint32_t agent, uint32_t slot); /* NULL: none */
+a64 *reg__mask(const struct reg *reg, uint32_t agent, uint32_t chunk);
+a16 *reg__hint(const struct reg *reg, uint32_t agent);
+void reg__hint_publish(struct reg *reg, uint32_t agent);
+uint32_t reg__agent_load(const struct reg *reg, const struct reg_agent *agent);
+void reg__agent_cold(const struct reg_agent *agent, struct reg_agent_cold *ret);
+/* Compares the masks with the slot words and mends them; returns what was mended. */
+uint32_t reg__agent_heal(struct reg *reg, uint32_t agent);
+/* Frees exactly that slot if it still is record's; then the mask, the hint and the pool's memo. */
+void reg__slot_free(struct reg *reg, uint32_t agent, uint32_t slot, uint32_t gen, uint32_t record);
+a64 *reg__pool_bits(const struct reg *reg, uint32_t pool);
+a64 *reg__image_bits(const struct reg *reg, uint32_t image);
+bool reg__find_pool(const struct reg *reg, const char *ns, const char *name, uint32_t *ret);
+bool reg__find_image(const struct reg *reg, const char *ref, uint32_t *ret);
+void reg__pool_full_clear(struct reg_pool *pool);
+enum reg_status reg__agent_grow(struct reg_self *me, uint32_t agent, uint32_t slots);
+
+/* ---- place.c ---- */
+/* Takes a slot for the record on the best agent of the pool and its ports; stores the placement in
+ * the record. */
+enum reg_status reg__place(struct reg_self *me, uint32_t pool, uint32_t image, uint32_t record,
+			   struct reg_lease *ret);
+/* Takes any free slot of that agent, also one beyond its capacity when over. */
+bool reg__slot_claim(struct reg_self *me, uint32_t agent, uint32_t record, bool over,
+		     uint32_t *ret_slot, uint32_t *ret_gen);
+enum reg_status reg__ports_claim(struct reg *reg, uint32_t agent, uint32_t record, uint32_t gen);
+void reg__ports_free(struct reg *reg, uint32_t agent, uint32_t record, uint32_t gen,
+		     uint32_t limit);
+
+/* ---- records.c ---- */
+void reg__words_in(uint64_t *dst, const void *src, uint32_t len);
+void reg__words_out(void *dst, const uint64_t *src, uint32_t len);
+void reg__str_in(uint64_t *dst, uint32_t cap, const char *text);
+void reg__str_out(char *dst, const uint64_t *src, uint32_t cap);
+uint32_t reg__rec_pool(const struct reg_rec *rec);
+uint32_t reg__rec_ports(const struct reg_rec *rec, uint16_t *ret);
+bool reg__rec_is(const struct reg *reg, reg_sandbox_id id, struct reg_rec **ret_rec, a64 **ret_word,
+		 uint64_t *ret_value);
+enum reg_status reg__rec_new(struct reg_self *me, const struct reg_request *req, uint32_t pool,
+			     int64_t generation, reg_sandbox_id *ret);
+/* A record CLAIMED by me: everything that it holds is taken back. Idempotent: a reaper may repeat
+ * it. */
+void reg__undo(struct reg_self *me, uint32_t idx);
+/* Slot and ports of a record that stays (EXITED, EXPIRED). Idempotent. */
+void reg__unplace(struct reg *reg, uint32_t idx, struct reg_rec *rec, uint32_t gen);
+/* After each visible change: revision, dirty bit, watchers. */
+void reg__changed(struct reg *reg, uint32_t idx, struct reg_rec *rec);
+
+/* ---- dirty.c ---- */
+void reg__dirty_mark(struct reg *reg, uint32_t idx, bool urgent);
+void reg__watchers_wake(struct reg *reg, struct reg_rec *rec);
+void reg__futex_wake(a32 *word);
+int reg__futex_wait(a32 *word, uint32_t seen, uint64_t timeout_ns);
+
+/* ---- parts.c / reap.c ---- */
+int reg__lock_byte(const struct reg *reg, uint64_t byte,
+		   short type); /* F_WRLCK or F_UNLCK, no wait */
+bool reg__byte_locked(const struct reg *reg, uint64_t byte);
+#define REG_LOCK_OWNER	   UINT64_C(0)
+#define REG_LOCK_PART(idx) (UINT64_C(1) + (idx))
+/* Takes back what participant idx held (it is dead, or it is me leaving). */
+void reg__reap_one(struct reg_self *me, uint32_t idx,
+		   void (*fn)(void *arg, const struct reg_orphan *orphan), void *arg,
+		   struct reg_reap_result *res);
+static inline uint64_t part_word(unsigned int state, unsigned int kind, uint32_t incarnation)
+{
+	return BITS_PUT(state, 0, 8) | BITS_PUT(kind, 8, 8) | BITS_PUT(incarnation, 32, 32);
+}
+
+/* At most size - 1 bytes and always a NUL, whatever src holds. */
+static inline void reg__text_copy(char *dst, size_t size, const char *src)
+{
+	size_t len = strnlen(src, size - 1);
+
+	memcpy(dst, src, len);
+	dst[len] = 0;
+}
+
+static inline void reg__pause(void)
+{
+	__builtin_ia32_pause();
+}
+
+#endif

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What lies in the arena: every shared struct, the region table, the limits. Types only. Changing
+ * the size or the order of anything here changes the layout stamp, and an attach refuses an arena
+ * of another stamp.
+ */
+#ifndef REGISTRY_SRC_LAYOUT_H
+#define REGISTRY_SRC_LAYOUT_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "registry/registry.h"
+
+_Static_assert(ATOMIC_LLONG_LOCK_FREE == 2,
+	       "64-bit atomics must be lock free: they are shared between processes");
+_Static_assert(ATOMIC_INT_LOCK_FREE == 2,
+	       "32-bit atomics must be lock free: they are shared between processes");
+
+typedef _Atomic uint64_t a64;
+typedef _Atomic uint32_t a32;
+typedef _Atomic int16_t a16;
+
+#define REG_MAGIC	   UINT64_C(0x316e65726142736b) /* arbitrary, never reused for another format */
+#define REG_LAYOUT_VERSION UINT64_C(1)
+#define REG_NIL		   UINT32_MAX
+#define REG_LINE	   64
+#define REG_CHUNK_SHIFT	   16 /* memory is allocated from the file system in steps of 64 KiB */
+#define REG_CHUNK_SLOTS	   64 /* slot words per chunk, one mask word each */
+#define REG_AGENT_CHUNKS   (REG_SLOTS_PER_AGENT_MAX / REG_CHUNK_SLOTS)
+#define REG_HINT_FULL	   INT16_MAX
+#define REG_MAX_AGENTS	   131072u
+#define REG_MAX_SANDBOXES  4194304u
+#define REG_MAX_POOLS	   65536u
+#define REG_MAX_IMAGES	   262144u
+
+/* ---- cells: the words of everything that is handed out and taken back ---- */
+enum reg_cells_kind {
+	CELLS_RECORDS,
+	CELLS_CHUNKS,
+	CELLS_AGENTS,
+	CELLS_POOLS,
+	CELLS_IMAGES,
+	CELLS_BLOB0, /* one per size class */
+	CELLS_BLOB1,
+	CELLS_BLOB2,
+	CELLS_BLOB3,
+	CELLS_MAX
+};
+#define REG_BLOB_CLASSES 4
+
+enum reg_index_kind {
+	INDEX_NAMES,
+	INDEX_REQUESTS,
+	INDEX_PORTS,
+	INDEX_AGENTS,
+	INDEX_POOLS,
+	INDEX_IMAGES,
+	INDEX_MAX
+};
+
+/* ---- regions, in file order ---- */
+enum reg_region {
+	REGION_HEADER,
+	REGION_ENSURED, /* a bit per 64 KiB of the file: allocated */
+	REGION_PARTS,
+	REGION_CELL_BITS, /* + kind: hint, bit set = probably in use */
+	REGION_CELL_WORDS = REGION_CELL_BITS + CELLS_MAX,
+	REGION_INDEX = REGION_CELL_WORDS + CELLS_MAX, /* + kind */
+	REGION_HINTS = REGION_INDEX + INDEX_MAX,      /* a16 per agent */
+	REGION_CHUNK_MASKS,			      /* a64 per chunk */
+	REGION_CHUNK_SLOTS,			      /* 64 a64 per chunk */
+	REGION_AGENTS,
+	REGION_POOLS,
+	REGION_POOL_BITS, /* a bitmap of agents per pool */
+	REGION_IMAGES,
+	REGION_IMAGE_BITS, /* a bitmap of agents per image */
+	REGION_DIRTY,
+	REGION_URGENT,
+	REGION_RECORDS,
+	REGION_BLOB, /* + class */
+	REGION_MAX = REGION_BLOB + REG_BLOB_CLASSES
+};
+
+struct reg_span {
+	uint64_t off, size;
+};
+
+struct reg_header {
+	a64 magic; /* written last at creation, with release */
+	uint64_t version, stamp, total_bytes;
+	char instance[40];
+	int64_t created_unix_ns;
+	uint32_t max_agents, max_sandboxes, max_pools, max_images;
+	uint32_t slots_unlimited, reserved;
+	struct reg_span region[REGION_MAX];
+	_Alignas(REG_LINE) a64 epoch;	  /* controller epoch; owner writes */
+	a32 store_loaded;		  /* crdsync or the owner sets, once */
+	_Alignas(REG_LINE) a32 dirty_seq; /* futex of crdsync */
+	a32 dirty_sleeping;		  /* crdsync sets before it sleeps, who marks clears */
+	a32 urgent_pending;
+	_Alignas(REG_LINE)
+		a32 high[CELLS_MAX]; /* indexes at and above were never in use; only grows */
+};
+
+/* ---- participants ---- */
+enum { PART_FREE, PART_LIVE, PART_LEFT };
+
+#define REG_HIST_SUB	 8
+#define REG_HIST_BUCKETS (REG_HIST_SUB * 37) /* up to 2^37 ns = 137 s */
+
+struct reg_part {
+	a64 word; /* state 8 | kind 8 | incarnation 32 */
+	a32 pid;
+	a32 wake; /* futex: changes seen by its watchers */
+	/* written by the participant alone; statistics */
+	_Alignas(REG_LINE) a64 reserved, committed, aborted, refused;
+	_Alignas(REG_LINE) a64 hist[REG_HIST_MAX][REG_HIST_BUCKETS];
+	a64 hist_max[REG_HIST_MAX];
+};
+
+/* ---- index: 7 entries and the count of those that went past, one cache line ---- */
+#define REG_BUCKET_ENTRIES 7
+struct reg_bucket {
+	a64 entry[REG_BUCKET_ENTRIES];
+	a64 overflow; /* entries that wanted this bucket or an earlier one and live further on; may
+			 be too high after a death */
+};
+_Static_assert(sizeof(struct reg_bucket) == REG_LINE, "a bucket is one cache line");
+
+/* ---- agents ---- */
+struct reg_agent_cold {
+	char name[256], node[256], address[256], host_ip[64];
+	int64_t capacity;
+};
+
+struct reg_agent {
+	a64 hot;	    /* slots 16 | flags 8 | …: word.h; registryd writes */
+	a64 reserved_total; /* statistic */
+	a64 heartbeat_unix_ns;
+	a32 pool;	 /* registryd writes before the hot word makes it ready */
+	a32 incarnation; /* registryd writes */
+	a64 cold_seq; /* low bit picks the valid copy of cold; registryd writes the other one, then
+			 this */
+	char ns[64];  /* with name the key; immutable */
+	char name[256];
+	a32 chunk[REG_AGENT_CHUNKS]; /* cell index + 1; 0: none. registryd adds, never takes away */
+	struct reg_agent_cold cold[2];
+};
+
+struct reg_pool {
+	a64 full;			/* seq << 1 | active: word.h */
+	a64 unmet;			/* refusals; statistic */
+	_Alignas(REG_LINE) char ns[64]; /* immutable */
+	char name[256];
+};
+
+struct reg_image {
+	char ref[512]; /* immutable */
+};
+
+/* ---- sandboxes ---- */
+enum { STORE_NONE, STORE_MAYBE, STORE_DELETED };
+
+struct reg_rec {
+	/* shared, changed by atomics only */
+	a64 place;    /* agent 18 | slot 12 | slot generation 28 | held 1 */
+	a64 revision; /* grows over incarnations, too */
+	a64 stored;   /* highest revision that the store has */
+	a64 dirty_since_ns;
+	a64 watchers;	     /* bit per participant index modulo 64 */
+	a64 store;	     /* STORE_* */
+	a64 expire;	     /* unix seconds 36 | record generation 28 */
+	a64 policy;	     /* policy 4 | recovery seconds 32 | record generation 28 */
+	a64 exit;	     /* code, signal, flags | record generation 28 */
+	a64 finished;	     /* ms after created 36 | record generation 28 */
+	a64 labels;	     /* blob reference */
+	a64 message;	     /* blob reference */
+	a64 spec;	     /* blob reference; owner writes while CLAIMED */
+	a64 started_unix_ns; /* owner writes while STARTING */
+	/* written by the owner while CLAIMED, then constant for this generation: copied word by
+	 * word, then the record word is checked */
+	uint64_t generation;
+	uint64_t base_revision;
+	uint64_t created_unix_ns;
+	uint64_t request_hash;
+	uint64_t spec_len;
+	uint64_t pool_and_consistency; /* pool 32 | consistency 8 | port count 8 */
+	uint64_t ports[REG_PORTS_MAX / 4];
+	uint64_t ns[8];
+	uint64_t id[8];
+	uint64_t request_id[16];
+	uint64_t name[32];
+	uint64_t reserved[4]; /* to a whole number of cache lines */
+};
+_Static_assert(sizeof(struct reg_rec) % REG_LINE == 0, "records start on a cache line");
+
+/* ---- blobs ---- */
+struct reg_blob {
+	uint64_t len;
+	uint64_t data[];
+};
+
+/* bytes of a unit, its 8-byte length included */
+static const uint32_t reg_blob_unit[REG_BLOB_CLASSES] = {640, 2176, 8320, 66624};
+
+#endif

@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Placement: which agent, which slot, whose ports. Hints nominate the least loaded agent (64 16-bit
+ * loads at a time); a CAS on a slot word decides. Before refusing, one authoritative pass over the
+ * slot words of every candidate; what it found is remembered under the pool's release number, so
+ * that the next refusal is quick and the next release undoes it. Lock free.
+ */
+#include "internal.h"
+
+#include <emmintrin.h>
+#include <string.h>
+
+struct choice {
+	const a64 *pool, *image;  /* bitmaps of agents; image NULL: any */
+	bool without;		  /* the agents without the image */
+	const uint64_t *excluded; /* NULL: none */
+	uint32_t words;
+};
+
+static inline uint64_t candidates(const struct choice *c, uint32_t w)
+{
+	/* acquire [G3]: pairs with pool_move; the agent's row before its bit */
+	uint64_t m = atomic_load_explicit(&c->pool[w], memory_order_acquire);
+
+	if (m && c->image) {
+		/* relaxed: a claim is checked by the slot word; the image set is as of some moment
+		 * of the call */
+		uint64_t img = atomic_load_explicit(&c->image[w], memory_order_relaxed);
+
+		m &= c->without ? ~img : img;
+	}
+	return c->excluded ? m & ~c->excluded[w] : m;
+}
+
+/* Eight lanes, all bits set where the mask has no bit; OR-ed with a load it makes the lane
+ * negative, so compare as "full". */
+static inline __m128i lanes(const a16 *hints, unsigned int mask8)
+{
+	const __m128i bit = _mm_set_epi16(128, 64, 32, 16, 8, 4, 2, 1);
+	__m128i in = _mm_cmpeq_epi16(_mm_and_si128(_mm_set1_epi16((short)mask8), bit), bit);
+	/* an unordered vector read of hints: each lane is a load as of some moment, and nominates
+	 * only */
+	__m128i load = _mm_load_si128((const __m128i *)(uintptr_t)hints);
+
+	return _mm_or_si128(_mm_and_si128(in, load),
+			    _mm_andnot_si128(in, _mm_set1_epi16(REG_HINT_FULL)));
+}
+
+#ifdef __SANITIZE_THREAD__
+/* One by one, with atomics, so that ThreadSanitizer sees what happens. */
+static int16_t word_min(const a16 *hints, uint64_t mask)
+{
+	int16_t best = REG_HINT_FULL;
+
+	for (; mask; mask &= mask - 1) {
+		int16_t v = atomic_load_explicit(&hints[__builtin_ctzll(mask)],
+						 memory_order_relaxed); /* hint */
+
+		best = v < best ? v : best;
+	}
+	return best;
+}
+
+static uint64_t word_equal(const a16 *hints, uint64_t mask, int16_t value)
+{
+	uint64_t eq = 0;
+
+	for (; mask; mask &= mask - 1)
+		if (atomic_load_explicit(&hints[__builtin_ctzll(mask)], memory_order_relaxed) ==
+		    value) /* hint */
+			eq |= mask & -mask;
+	return eq;
+}
+#else
+static int16_t word_min(const a16 *hints, uint64_t mask)
+{
+	__m128i best = _mm_set1_epi16(REG_HINT_FULL);
+
+	for (unsigned int g = 0; g < 8; g++)
+		best = _mm_min_epi16(best, lanes(hints + 8 * g, (mask >> (8 * g)) & 0xff));
+	best = _mm_min_epi16(best, _mm_srli_si128(best, 8));
+	best = _mm_min_epi16(best, _mm_srli_si128(best, 4));
+	best = _mm_min_epi16(best, _mm_srli_si128(best, 2));
+	return (int16_t)_mm_extract_epi16(best, 0);
+}
+
+static uint64_t word_equal(const a16 *hints, uint64_t mask, int16_t value)
+{
+	uint64_t eq = 0;
+
+	for (unsigned int g = 0; g < 8; g++) {
+		__m128i same = _mm_cmpeq_epi16(lanes(hints + 8 * g, (mask >> (8 * g)) & 0xff),
+					       _mm_set1_epi16(value));
+		unsigned int bits =
+			(unsigned int)_mm_movemask_epi8(_mm_packs_epi16(same, _mm_setzero_si128()));
+
+		eq |= (uint64_t)(bits & 0xff) << (8 * g);
+	}
+	return eq & mask;
+}
+#endif
+
+/* The word of candidates that holds the lowest hint; REG_NIL: none has room. */
+static uint32_t lowest_word(struct reg_self *me, const struct choice *c, int16_t *ret_best)
+{
+	uint32_t best_word = REG_NIL, start = me->rotor / 64 % c->words;
+	int16_t best = REG_HINT_FULL;
+
+	for (uint32_t n = 0, w = start; n < c->words && best;
+	     n++, w = w + 1 == c->words ? 0 : w + 1) {
+		uint64_t m = candidates(c, w);
+		int16_t v = m ? word_min(reg__hint(me->reg, w * 64), m) : REG_HINT_FULL;
+
+		if (v < best) {
+			best = v;
+			best_word = w;
+		}
+	}
+	*ret_best = best;
+	return best_word;
+}
+
+/* The least loaded candidate by hint; REG_NIL: none has room. Repeats only when a hint changed
+ * between the two looks. */
+static uint32_t nominate(struct reg_self *me, const struct choice *c)
+{
+	int16_t best;
+
+	for (uint32_t w; (w = lowest_word(me, c, &best)) != REG_NIL;) {
+		uint64_t eq = word_equal(reg__hint(me->reg, w * 64), candidates(c, w), best);
+		/* ties go to the first one behind the last choice, so that they spread */
+		uint64_t behind = eq & ~((UINT64_C(2) << (me->rotor % 64)) - 1);
+
+		if (!eq)
+			continue;
+		me->rotor = w * 64 + (uint32_t)__builtin_ctzll(behind ? behind : eq);
+		return me->rotor;
+	}
+	return REG_NIL;
+}
+
+/* FREE → RESERVED on exactly this word. The mask bit comes after when it was not taken before. */
+static bool slot_take(struct reg_self *me, uint32_t agent, uint32_t slot, uint32_t record,
+		      uint32_t *ret_gen)
+{
+	a64 *word = reg__slot(me->reg, agent, slot), *mask = reg__mask(me->reg, agent, slot / 64);
+	uint64_t bit = UINT64_C(1) << (slot % 64);
+
+	if (!word || !mask)
+		return false;
+	/* relaxed: checked again by the CAS */
+	uint64_t w = atomic_load_explicit(word, memory_order_relaxed), next;
+
+	if (word_state(w) != SLOT_FREE)
+		return false;
+	next = cell_take(w, SLOT_RESERVED, me->idx, record);
+	/* seq_cst [S1] [H2]: the claim. Pairs with reg__slot_free; from here the reaper finds it by
+	 * our index. */
+	if (!atomic_compare_exchange_strong_explicit(word, &w, next, memory_order_seq_cst,
+						     memory_order_relaxed))
+		return false;
+	(void)FAILPOINT("reserve.slot-claimed");
+	if (!(atomic_load_explicit(mask, memory_order_seq_cst) &
+	      bit)) /* [H2]: mended while we took it */
+		atomic_fetch_or_explicit(mask, bit, memory_order_seq_cst);
+	reg__hint_publish(me->reg, agent);
+	(void)FAILPOINT("reserve.hint-published");
+	*ret_gen = word_gen(next);
+	return true;
+}
+
+/* One chunk by its mask bits. */
+static bool chunk_claim(struct reg_self *me, uint32_t agent, uint32_t chunk, uint64_t valid,
+			uint32_t record, uint32_t *ret_slot, uint32_t *ret_gen)
+{
+	a64 *mask = reg__mask(me->reg, agent, chunk);
+	/* relaxed: nominates only */
+	uint64_t used = mask ? atomic_load_explicit(mask, memory_order_relaxed) : ~UINT64_C(0);
+
+	while (~used & valid) {
+		unsigned int bit = (unsigned int)__builtin_ctzll(~used & valid);
+
+		/* seq_cst [H2]: the bit before the word; who loses the CAS leaves the bit and goes
+		 * on */
+		used = atomic_fetch_or_explicit(mask, UINT64_C(1) << bit, memory_order_seq_cst);
+		if (used >> bit & 1)
+			continue;
+		used |= UINT64_C(1) << bit;
+		(void)FAILPOINT("reserve.mask-taken");
+		if (slot_take(me, agent, chunk * 64 + bit, record, ret_gen)) {
+			*ret_slot = chunk * 64 + bit;
+			return true;
+		}
+	}
+	return false;
+}
+
+bool reg__slot_claim(struct reg_self *me, uint32_t agent, uint32_t record, bool over,
+		     uint32_t *ret_slot, uint32_t *ret_gen)
+{
+	const struct reg_agent *a = reg__agent(me->reg, agent);
+	/* relaxed: a capacity as of some moment of the call */
+	uint64_t hot = a ? atomic_load_explicit(&a->hot, memory_order_relaxed) : 0;
+	uint32_t slots = over ? REG_SLOTS_PER_AGENT_MAX : hot_slots(hot);
+
+	if (!a || (!over && !hot_ready(hot)))
+		return false;
+	for (uint32_t c = 0; c * 64 < slots; c++) {
+		uint32_t left = slots - c * 64;
+		uint64_t valid = left >= 64 ? ~UINT64_C(0) : (UINT64_C(1) << left) - 1;
+
+		if (chunk_claim(me, agent, c, valid, record, ret_slot, ret_gen))
+			return true;
+	}
+	return false;
+}
+
+/* ---- ports ---- */
+
+void reg__ports_free(struct reg *reg, uint32_t agent, uint32_t record, uint32_t gen, uint32_t limit)
+{
+	const struct reg_rec *rec = reg__rec(reg, record);
+	uint16_t ports[REG_PORTS_MAX];
+	uint32_t n = rec ? reg__rec_ports(rec, ports) : 0;
+
+	for (uint32_t i = 0; i < n && i < limit; i++) {
+		struct reg_key key = reg__key_port(agent, ports[i]);
+
+		reg__index_remove(reg, INDEX_PORTS, &key, record, gen);
+	}
+}
+
+/* In ascending order (the record's ports are sorted), each by the index's own claim. Undone on the
+ * first conflict. */
+enum reg_status reg__ports_claim(struct reg *reg, uint32_t agent, uint32_t record, uint32_t gen)
+{
+	const struct reg_rec *rec = reg__rec(reg, record);
+	uint16_t ports[REG_PORTS_MAX];
+	uint32_t n = reg__rec_ports(rec, ports);
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct reg_key key = reg__key_port(agent, ports[i]);
+		struct reg_hit other;
+		enum reg_status st = reg__index_insert(reg, INDEX_PORTS, &key, record, gen, &other);
+
+		if (st == REG_NAME_EXISTS && other.cell == record && other.gen == gen)
+			continue; /* ours already: an adoption repeated */
+		if (st) {
+			reg__ports_free(reg, agent, record, gen, i);
+			return st == REG_NAME_EXISTS ? REG_PORT_CONFLICT : st;
+		}
+		(void)FAILPOINT("reserve.port-claimed");
+	}
+	return REG_OK;
+}
+
+static bool ports_taken(const struct reg *reg, uint32_t agent, const uint16_t *ports, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		struct reg_key key = reg__key_port(agent, ports[i]);
+		struct reg_hit hit;
+
+		if (reg__index_find(reg, INDEX_PORTS, &key, &hit))
+			return true;
+	}
+	return false;
+}
+
+/* ---- one agent ---- */
+
+/*
+ * Slot, placement, ports, in this order; undone in reverse. Dying after the slot: the reaper finds
+ * the slot by our index. After the placement: by the record, which is CLAIMED and ours. REG_OK,
+ * REG_STALE (no free slot there), REG_PORT_CONFLICT, or a lack of memory.
+ */
+static enum reg_status take_on(struct reg_self *me, uint32_t agent, uint32_t record, uint32_t ports,
+			       struct reg_lease *ret)
+{
+	struct reg *reg = me->reg;
+	struct reg_rec *rec = reg__rec(reg, record);
+	uint32_t slot, gen;
+	enum reg_status st;
+
+	if (!reg__slot_claim(me, agent, record, false, &slot, &gen))
+		return REG_STALE;
+	/* release [R3]: pairs with record_matches in index.c */
+	atomic_store_explicit(&rec->place, place_make(agent, slot, gen), memory_order_release);
+	(void)FAILPOINT("reserve.placed");
+	if (ports) {
+		st = reg__ports_claim(reg, agent, record, ret->sandbox.gen);
+		if (st) {
+			reg__unplace(reg, record, rec, ret->sandbox.gen);
+			return st;
+		}
+	}
+	ret->agent.idx = agent;
+	ret->slot = slot;
+	ret->slot_gen = gen;
+	return REG_OK;
+}
+
+struct search {
+	uint32_t record, pool, image;
+	uint16_t ports[REG_PORTS_MAX];
+	uint32_t port_count;
+	bool conflict; /* some agent with room had a port in use */
+};
+
+static enum reg_status try_agent(struct reg_self *me, struct search *s, uint32_t agent,
+				 struct reg_lease *ret)
+{
+	enum reg_status st = REG_PORT_CONFLICT;
+
+	if (!s->port_count || !ports_taken(me->reg, agent, s->ports, s->port_count))
+		st = take_on(me, agent, s->record, s->port_count, ret);
+	if (st == REG_PORT_CONFLICT) {
+		s->conflict = true;
+		me->excluded[agent / 64] |= UINT64_C(1) << (agent % 64);
+	}
+	return st;
+}
+
+/* Nominations until one succeeds or no hint shows room. A failed one heals its agent's hints, so
+ * the loop ends. */
+static enum reg_status by_hint(struct reg_self *me, struct search *s, const struct choice *c,
+			       struct reg_lease *ret)
+{
+	for (uint32_t agent; (agent = nominate(me, c)) != REG_NIL;) {
+		enum reg_status st = try_agent(me, s, agent, ret);
+
+		if (st != REG_STALE && st != REG_PORT_CONFLICT)
+			return st;
+		if (st == REG_STALE) {
+			(void)reg__agent_heal(me->reg, agent);
+			reg__pause();
+		}
+	}
+	return REG_STALE;
+}
+
+/* The authoritative pass: every slot word of every candidate. */
+static enum reg_status by_word(struct reg_self *me, struct search *s, const struct choice *c,
+			       struct reg_lease *ret)
+{
+	for (uint32_t w = 0; w < c->words; w++) {
+		for (uint64_t m = candidates(c, w); m; m &= m - 1) {
+			uint32_t agent = w * 64 + (uint32_t)__builtin_ctzll(m);
+			const struct reg_agent *a = reg__agent(me->reg, agent);
+			/* seq_cst [F1]: after the pool was marked as being refused */
+			uint64_t hot = a ? atomic_load_explicit(&a->hot, memory_order_seq_cst) : 0;
+
+			for (uint32_t i = 0; hot_ready(hot) && i < hot_slots(hot); i++) {
+				a64 *slot = reg__slot(me->reg, agent, i);
+				enum reg_status st;
+
+				/* seq_cst [F1]: a release before our mark is seen here, one after
+				 * it clears the mark */
+				if (!slot || word_state(atomic_load_explicit(
+						     slot, memory_order_seq_cst)) != SLOT_FREE)
+					continue;
+				(void)reg__agent_heal(me->reg, agent);
+				st = try_agent(me, s, agent, ret);
+				if (st != REG_STALE && st != REG_PORT_CONFLICT)
+					return st;
+				break;
+			}
+		}
+	}
+	return REG_STALE;
+}
+
+#define MEMO_WITHOUT UINT32_C(0x80000000) /* the group of agents without that image */
+
+static struct reg_full_memo *memo_of(struct reg_self *me, uint32_t pool, uint32_t image)
+{
+	return &me->memo[(pool * 31 + image) % FULL_MEMOS];
+}
+
+/*
+ * One group of candidates (those with the image; then the others): hints, then the pass. "Full" is
+ * remembered in this process under the pool's number; a release, or anything that makes room, moves
+ * the number on when somebody may remember.
+ */
+static enum reg_status from_group(struct reg_self *me, struct search *s, const struct choice *c,
+				  uint32_t memo_image, struct reg_lease *ret)
+{
+	struct reg_pool *pool = reg__pool(me->reg, s->pool);
+	struct reg_full_memo *memo = memo_of(me, s->pool, memo_image);
+	enum reg_status st = by_hint(me, s, c, ret);
+
+	if (st != REG_STALE)
+		return st;
+	/* seq_cst [F1]: pairs with reg__pool_full_clear; the mark before the pass */
+	uint64_t full = atomic_fetch_or_explicit(&pool->full, 1, memory_order_seq_cst);
+
+	if (!s->port_count && (full & 1) && memo->pool == s->pool + 1 &&
+	    memo->image == memo_image + 1 && memo->full == full)
+		return REG_STALE;
+	st = by_word(me, s, c, ret);
+	if (st == REG_STALE && !s->port_count)
+		*memo = (struct reg_full_memo){s->pool + 1, memo_image + 1, full | 1};
+	return st;
+}
+
+enum reg_status reg__place(struct reg_self *me, uint32_t pool, uint32_t image, uint32_t record,
+			   struct reg_lease *ret)
+{
+	struct search s = {.record = record, .pool = pool, .image = image};
+	uint32_t high = reg__cells_high(me->reg, CELLS_AGENTS);
+	struct choice c = {
+		.pool = reg__pool_bits(me->reg, pool),
+		.image = image == REG_NIL ? NULL : reg__image_bits(me->reg, image),
+		.words = (high + 63) / 64,
+	};
+	enum reg_status st = REG_STALE;
+
+	if (!c.pool || !c.words)
+		return REG_NO_CAPACITY;
+	s.port_count = reg__rec_ports(reg__rec(me->reg, record), s.ports);
+	if (s.port_count) {
+		memset(me->excluded, 0, c.words * sizeof(uint64_t));
+		c.excluded = me->excluded;
+	}
+	if (c.image)
+		st = from_group(me, &s, &c, image, ret);
+	if (st == REG_STALE) {
+		c.without = true;
+		st = from_group(me, &s, &c, c.image ? image | MEMO_WITHOUT : REG_NIL, ret);
+	}
+	if (st != REG_STALE)
+		return st;
+	return s.conflict ? REG_PORT_CONFLICT : REG_NO_CAPACITY;
+}

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the dead leave behind. The reaper takes a dead participant's byte lock for itself: that is
+ * the role and the proof of death in one, since a living one holds it. Everything is found by the
+ * owner in the words; each step can be repeated by another reaper when this one dies, too, because
+ * what it took over names it.
+ */
+#include "internal.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+struct reaping {
+	struct reg_self *me;
+	uint32_t dead;
+	void (*fn)(void *arg, const struct reg_orphan *orphan);
+	void *arg;
+	struct reg_reap_result *res;
+};
+
+/* CAS owner → me, same state. False when it has changed: then it was not the dead one's any more.
+ */
+static bool take_over(struct reaping *r, a64 *word, uint64_t *w, enum reg_state state,
+		      unsigned int flags)
+{
+	uint64_t next = rec_move(*w, state, r->me->idx, flags);
+
+	/* acq_rel [R1]: what the dead one published */
+	if (!atomic_compare_exchange_strong_explicit(word, w, next, memory_order_acq_rel,
+						     memory_order_relaxed))
+		return false;
+	*w = next;
+	return true;
+}
+
+static void slot_take_over(struct reaping *r, const struct reg_lease *lease)
+{
+	a64 *word = reg__slot(r->me->reg, lease->agent.idx, lease->slot);
+	/* relaxed: checked again by the CAS */
+	uint64_t w = word ? atomic_load_explicit(word, memory_order_relaxed) : 0;
+
+	if (word_state(w) == SLOT_RESERVED && word_gen(w) == lease->slot_gen &&
+	    word_owner(w) == r->dead)
+		(void)atomic_compare_exchange_strong_explicit(
+			word, &w, cell_hand_over(w, SLOT_RESERVED, r->me->idx),
+			memory_order_acq_rel, memory_order_relaxed); /* [S1] */
+}
+
+/* Perhaps sent to the agent: ours from here, the caller asks the agent. */
+static void orphan(struct reaping *r, uint32_t idx, uint64_t w)
+{
+	struct reg_rec *rec = reg__rec(r->me->reg, idx);
+	/* acquire [R3] */
+	uint64_t place = atomic_load_explicit(&rec->place, memory_order_acquire);
+	struct reg_orphan o = {.lease = {
+				       .sandbox = {idx, word_gen(w)},
+				       .agent = {place_agent(place)},
+				       .slot = place_slot(place),
+				       .slot_gen = place_gen(place),
+			       }};
+
+	slot_take_over(r, &o.lease);
+	r->res->orphans++;
+	if (r->fn)
+		r->fn(r->arg, &o);
+}
+
+static void reap_record(struct reaping *r, uint32_t idx)
+{
+	struct reg *reg = r->me->reg;
+	a64 *word = reg__cell(reg, CELLS_RECORDS, idx);
+	struct reg_rec *rec = reg__rec(reg, idx);
+	/* acquire [R1] */
+	uint64_t w = word && rec ? atomic_load_explicit(word, memory_order_acquire) : 0;
+	unsigned int state = word_state(w);
+
+	/* a finisher that died between the transition and the slot: repeatable by anyone */
+	if (state == REG_EXITED || state == REG_EXPIRED)
+		reg__unplace(reg, idx, rec, word_gen(w));
+	while (word_owner(w) == r->dead) {
+		switch (word_state(w)) {
+		case REG_CLAIMED:
+		case REG_RESERVED:
+			if (!take_over(r, word, &w, REG_CLAIMED, REC_DELETING))
+				continue; /* a delete was marked at this moment */
+			(void)FAILPOINT("reap.record-taken");
+			reg__undo(r->me, idx);
+			r->res->released++;
+			return;
+		case REG_STARTING:
+			if (r->dead == r->me->idx)
+				return; /* leaving with work at an agent: reg_leave keeps us as LEFT
+					 */
+			if (!take_over(r, word, &w, REG_STARTING, rec_flags(w)))
+				continue;
+			orphan(r, idx, w);
+			return;
+		default:
+			return;
+		}
+	}
+}
+
+/* A slot that the dead one reserved: its record is gone or placed elsewhere → free; placed here and
+ * handed over → BUSY. */
+static void reap_slot(struct reaping *r, uint32_t agent, uint32_t slot)
+{
+	struct reg *reg = r->me->reg;
+	a64 *word = reg__slot(reg, agent, slot);
+	/* acquire [S1] */
+	uint64_t w = word ? atomic_load_explicit(word, memory_order_acquire) : 0;
+
+	if (word_state(w) != SLOT_RESERVED || word_owner(w) != r->dead)
+		return;
+	struct reg_rec *rec = reg__rec(reg, word_record(w));
+	/* acquire [R3] */
+	uint64_t place = rec ? atomic_load_explicit(&rec->place, memory_order_acquire) : 0;
+
+	if (place == place_make(agent, slot, word_gen(w)))
+		(void)atomic_compare_exchange_strong_explicit(
+			word, &w, cell_hand_over(w, SLOT_BUSY, CELL_OWNER_NONE),
+			memory_order_acq_rel, memory_order_relaxed); /* [S1] */
+	else
+		reg__slot_free(reg, agent, slot, word_gen(w), word_record(w));
+}
+
+static bool referenced(const struct reg *reg, uint32_t record, uint64_t ref)
+{
+	const struct reg_rec *rec = reg__rec(reg, record);
+
+	/* acquire [B2] */
+	return rec && (atomic_load_explicit(&rec->spec, memory_order_acquire) == ref ||
+		       atomic_load_explicit(&rec->labels, memory_order_acquire) == ref ||
+		       atomic_load_explicit(&rec->message, memory_order_acquire) == ref);
+}
+
+static void reap_blobs(struct reaping *r)
+{
+	struct reg *reg = r->me->reg;
+
+	for (unsigned int cls = 0; cls < REG_BLOB_CLASSES; cls++) {
+		uint32_t high = reg__cells_high(reg, CELLS_BLOB0 + cls);
+
+		for (uint32_t i = 0; i < high; i++) {
+			a64 *word = reg__cell(reg, CELLS_BLOB0 + cls, i);
+			/* acquire [C2] */
+			uint64_t w = word ? atomic_load_explicit(word, memory_order_acquire) : 0;
+
+			if (word_state(w) == BLOB_USED && word_owner(w) == r->dead &&
+			    !referenced(reg, word_record(w), ref_make(cls, i, word_gen(w))))
+				(void)reg__cell_free(reg, CELLS_BLOB0 + cls, i, w);
+		}
+	}
+}
+
+void reg__reap_one(struct reg_self *me, uint32_t idx,
+		   void (*fn)(void *arg, const struct reg_orphan *orphan), void *arg,
+		   struct reg_reap_result *res)
+{
+	struct reaping r = {.me = me, .dead = idx, .fn = fn, .arg = arg, .res = res};
+	struct reg_part *part = reg__part(me->reg, idx);
+	uint32_t high = reg__cells_high(me->reg, CELLS_RECORDS);
+
+	for (uint32_t i = 0; i < high; i++)
+		reap_record(&r, i);
+	(void)FAILPOINT("reap.records-done");
+	high = reg__cells_high(me->reg, CELLS_AGENTS);
+	for (uint32_t a = 0; a < high; a++)
+		for (uint32_t s = 0; s < REG_SLOTS_PER_AGENT_MAX && reg__slot(me->reg, a, s); s++)
+			reap_slot(&r, a, s);
+	(void)FAILPOINT("reap.slots-done");
+	reap_blobs(&r);
+	/* relaxed: ours by the role */
+	uint64_t w = atomic_load_explicit(&part->word, memory_order_relaxed);
+
+	/* release [P1]: pairs with join_at; its holdings are taken back before the index is given
+	 * away */
+	atomic_store_explicit(&part->word, part_word(PART_FREE, 0, (uint32_t)(w >> 32)),
+			      memory_order_release);
+	res->participants++;
+}
+
+/* Not by F_GETLK alone: that a process is ourselves it cannot say. */
+static bool maybe_dead(struct reg_self *me, uint32_t idx, const struct reg_part *part, uint64_t w)
+{
+	if (idx == me->idx || BITS_GET(w, 0, 8) == PART_FREE)
+		return false;
+	if (BITS_GET(w, 0, 8) == PART_LEFT)
+		return true;
+	/* relaxed: only our own number matters, and that we wrote ourselves */
+	if (atomic_load_explicit(&part->pid, memory_order_relaxed) == (uint32_t)getpid())
+		return false;
+	return !reg__byte_locked(me->reg, REG_LOCK_PART(idx));
+}
+
+enum reg_status reg_reap(struct reg_self *me,
+			 void (*fn)(void *arg, const struct reg_orphan *orphan), void *arg,
+			 struct reg_reap_result *ret)
+{
+	*ret = (struct reg_reap_result){0};
+	for (uint32_t i = 0; i < REG_PARTICIPANTS_MAX; i++) {
+		struct reg_part *part = reg__part(me->reg, i);
+		/* acquire [P1]: pairs with reg_leave */
+		uint64_t w = part ? atomic_load_explicit(&part->word, memory_order_acquire) : 0;
+
+		if (!part || !maybe_dead(me, i, part, w))
+			continue;
+		if (reg__lock_byte(me->reg, REG_LOCK_PART(i), F_WRLCK))
+			continue; /* alive after all, or another reaper has the role */
+		/* acquire [P1]: once more, now that nobody else can */
+		if (atomic_load_explicit(&part->word, memory_order_acquire) == w) {
+			(void)FAILPOINT("reap.role-taken");
+			reg__reap_one(me, i, fn, arg, ret);
+		}
+		(void)reg__lock_byte(me->reg, REG_LOCK_PART(i), F_UNLCK);
+	}
+	return REG_OK;
+}
+
+/* A hint bit that hides a free cell, or the other way round. */
+static uint32_t scrub_cells(struct reg *reg, enum reg_cells_kind kind)
+{
+	uint32_t mended = 0, high = reg__cells_high(reg, kind);
+
+	for (uint32_t i = 0; i < high; i++) {
+		a64 *hint = (a64 *)reg__at(reg, REGION_CELL_BITS + kind, (uint64_t)(i / 64) * 8);
+		a64 *word = reg__cell(reg, kind, i);
+		uint64_t bit = UINT64_C(1) << (i % 64);
+
+		/* relaxed, all: hints; a bit cleared under a taker costs somebody one lost CAS */
+		if (word && !word_state(atomic_load_explicit(word, memory_order_relaxed)) &&
+		    atomic_load_explicit(hint, memory_order_relaxed) & bit) {
+			atomic_fetch_and_explicit(hint, ~bit, memory_order_relaxed);
+			mended++;
+		}
+	}
+	return mended;
+}
+
+uint32_t reg_scrub(struct reg_self *me)
+{
+	uint32_t mended = 0, high = reg__cells_high(me->reg, CELLS_AGENTS);
+
+	for (uint32_t a = 0; a < high; a++)
+		if (reg__agent(me->reg, a))
+			mended += reg__agent_heal(me->reg, a);
+	for (int k = 0; k < CELLS_MAX; k++)
+		mended += scrub_cells(me->reg, k);
+	high = reg__cells_high(me->reg, CELLS_RECORDS);
+	for (uint32_t i = 0; i < high; i++) {
+		a64 *word = reg__cell(me->reg, CELLS_RECORDS, i);
+		struct reg_rec *rec = reg__rec(me->reg, i);
+		/* acquire [R1] */
+		uint64_t w = word && rec ? atomic_load_explicit(word, memory_order_acquire) : 0;
+
+		if (word_state(w) == REG_EXITED || word_state(w) == REG_EXPIRED)
+			reg__unplace(me->reg, i, rec, word_gen(w));
+	}
+	return mended;
+}

@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reservation: record, request id, name, slot, ports, in this order, each naming its owner; then
+ * the record word CLAIMED → RESERVED, which is where the whole operation linearises. Undone in
+ * reverse. Dying anywhere before that word: the record is CLAIMED by the dead one and the reaper
+ * takes everything back. Lock free, no system call once the memory is allocated.
+ */
+#include "internal.h"
+
+#include <string.h>
+
+static bool fits(const char *text, size_t min, size_t max)
+{
+	return text && strnlen(text, max + 1) <= max && strnlen(text, max + 1) >= min;
+}
+
+static bool ports_valid(const struct reg_request *req)
+{
+	for (uint32_t i = 0; i < req->port_count; i++) {
+		if (!req->ports[i])
+			return false;
+		for (uint32_t j = 0; j < i; j++)
+			if (req->ports[i] == req->ports[j])
+				return false;
+	}
+	return true;
+}
+
+static enum reg_status request_check(const struct reg_request *req)
+{
+	if (!req->ns || !req->name || !req->id || !req->pool || !req->image || !*req->ns ||
+	    !*req->name || !*req->id)
+		return REG_INVALID;
+	if (!fits(req->ns, 1, REG_NAMESPACE_MAX) || !fits(req->name, 1, REG_NAME_MAX) ||
+	    !fits(req->id, 1, REG_ID_MAX) || !fits(req->image, 0, REG_IMAGE_MAX) ||
+	    !fits(req->pool, 0, REG_NAME_MAX) ||
+	    (req->request_id && !fits(req->request_id, 0, REG_REQUEST_ID_MAX)) ||
+	    req->spec_len > REG_SPEC_MAX || req->labels_len > REG_LABELS_MAX)
+		return REG_TOO_LARGE;
+	if (req->port_count > REG_PORTS_MAX || !ports_valid(req) || req->expire_unix_s < 0 ||
+	    req->expire_unix_s > TAGGED_MAX || req->recovery_timeout_s < 0 ||
+	    (req->spec_len && !req->spec))
+		return REG_INVALID;
+	return REG_OK;
+}
+
+/* Somebody else has the request id: the first result, or that the same id means something else. */
+static enum reg_status request_seen(struct reg *reg, const struct reg_request *req,
+				    const struct reg_hit *other)
+{
+	const struct reg_rec *rec = reg__rec(reg, other->cell);
+
+	if (rec &&
+	    __atomic_load_n(&rec->request_hash, __ATOMIC_ACQUIRE) != req->request_hash) /* [R2] */
+		return REG_REQUEST_MISMATCH;
+	return REG_REQUEST_SEEN;
+}
+
+static enum reg_status name_taken(struct reg *reg, const struct reg_hit *other)
+{
+	a64 *word = reg__cell(reg, CELLS_RECORDS, other->cell);
+	/* acquire [R1]: why it is in the way */
+	uint64_t w = word ? atomic_load_explicit(word, memory_order_acquire) : 0;
+
+	if (word_gen(w) == other->gen &&
+	    (word_state(w) == REG_STOPPING ||
+	     (word_state(w) == REG_CLAIMED && rec_flags(w) & REC_DELETING)))
+		return REG_NAME_TERMINATING;
+	return REG_NAME_EXISTS;
+}
+
+/* Request id, then name: a repeat of the same request is told so, and not that its name exists. */
+static enum reg_status keys_claim(struct reg *reg, const struct reg_request *req,
+				  struct reg_lease *ret)
+{
+	struct reg_hit other = {0};
+	struct reg_key key;
+	enum reg_status st;
+
+	if (req->request_id && *req->request_id) {
+		key = reg__key_text(req->ns, req->request_id);
+		st = reg__index_insert(reg, INDEX_REQUESTS, &key, ret->sandbox.idx,
+				       ret->sandbox.gen, &other);
+		if (st == REG_NAME_EXISTS) {
+			ret->sandbox = (reg_sandbox_id){other.cell, other.gen};
+			return request_seen(reg, req, &other);
+		}
+		if (st)
+			return st;
+		(void)FAILPOINT("reserve.request-claimed");
+	}
+	key = reg__key_text(req->ns, req->name);
+	st = reg__index_insert(reg, INDEX_NAMES, &key, ret->sandbox.idx, ret->sandbox.gen, &other);
+	if (st == REG_NAME_EXISTS) {
+		ret->sandbox = (reg_sandbox_id){other.cell, other.gen};
+		return name_taken(reg, &other);
+	}
+	if (!st)
+		(void)FAILPOINT("reserve.name-claimed");
+	return st;
+}
+
+static void count(a64 *counter)
+{
+	/* relaxed: own line, one writer, a statistic */
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1,
+			      memory_order_relaxed);
+}
+
+/* Everything but the publication: the record stays CLAIMED by me, invisible. */
+static enum reg_status reserve_hidden(struct reg_self *me, const struct reg_request *req,
+				      struct reg_lease *ret)
+{
+	struct reg *reg = me->reg;
+	struct reg_lease lease = {.agent = {REG_NIL}};
+	uint32_t pool, image = REG_NIL, idx;
+	enum reg_status st = request_check(req);
+
+	if (st)
+		return st;
+	if (!reg__find_pool(reg, req->ns, req->pool, &pool))
+		return REG_NO_POOL;
+	(void)reg__find_image(reg, req->image, &image);
+	st = reg__rec_new(me, req, pool, 1, &lease.sandbox);
+	if (st)
+		return st;
+	idx = lease.sandbox.idx;
+	st = keys_claim(reg, req, &lease);
+	if (!st)
+		st = reg__place(me, pool, image, idx, &lease);
+	if (st) {
+		reg__undo(me, idx);
+		count(&me->part->refused);
+		if (st == REG_NO_CAPACITY || st == REG_PORT_CONFLICT)
+			/* relaxed: a statistic */
+			atomic_fetch_add_explicit(&reg__pool(reg, pool)->unmet, 1,
+						  memory_order_relaxed);
+		if (st == REG_REQUEST_SEEN || st == REG_REQUEST_MISMATCH || st == REG_NAME_EXISTS ||
+		    st == REG_NAME_TERMINATING)
+			*ret = lease;
+		return st;
+	}
+	*ret = lease;
+	return REG_OK;
+}
+
+static void publish(struct reg_self *me, const struct reg_lease *lease)
+{
+	struct reg *reg = me->reg;
+	a64 *word = reg__cell(reg, CELLS_RECORDS, lease->sandbox.idx);
+	/* relaxed: ours until it is published */
+	uint64_t w = atomic_load_explicit(word, memory_order_relaxed);
+
+	/* release [R1]: the linearisation point; pairs with every reader of the word */
+	atomic_store_explicit(word, rec_move(w, REG_RESERVED, me->idx, 0), memory_order_release);
+	(void)FAILPOINT("reserve.published");
+	reg__changed(reg, lease->sandbox.idx, reg__rec(reg, lease->sandbox.idx));
+	/* relaxed: a statistic */
+	atomic_fetch_add_explicit(&reg__agent(reg, lease->agent.idx)->reserved_total, 1,
+				  memory_order_relaxed);
+	count(&me->part->reserved);
+}
+
+enum reg_status reg_reserve(struct reg_self *me, const struct reg_request *req,
+			    struct reg_lease *ret)
+{
+	enum reg_status st = reserve_hidden(me, req, ret);
+
+	if (!st)
+		publish(me, ret);
+	return st;
+}
+
+enum reg_status reg_reserve_batch(struct reg_self *me, const struct reg_request *reqs, uint32_t n,
+				  bool all, struct reg_lease *ret_leases,
+				  enum reg_status *ret_status)
+{
+	enum reg_status first = REG_OK;
+	uint32_t ok = 0, i;
+
+	for (i = 0; i < n; i++) {
+		ret_status[i] = reserve_hidden(me, &reqs[i], &ret_leases[i]);
+		if (!ret_status[i])
+			ok++;
+		else if (!first)
+			first = ret_status[i];
+		if (all && first)
+			break;
+	}
+	if (all && first) {
+		while (i--) /* those before the refused one */
+			reg__undo(me, ret_leases[i].sandbox.idx);
+		for (i = 0; i < n; i++)
+			ret_status[i] = first;
+		return first;
+	}
+	for (i = 0; i < n; i++)
+		if (!ret_status[i])
+			publish(me, &ret_leases[i]);
+	return ok || !n ? REG_OK : first;
+}
+
+static bool lease_is(struct reg_self *me, const struct reg_lease *lease, struct reg_rec **ret_rec,
+		     a64 **ret_word, uint64_t *ret_value)
+{
+	return reg__rec_is(me->reg, lease->sandbox, ret_rec, ret_word, ret_value);
+}
+
+enum reg_status reg_starting(struct reg_self *me, const struct reg_lease *lease)
+{
+	struct reg_rec *rec;
+	a64 *word;
+	uint64_t w, next;
+	enum reg_status st;
+
+	if (!lease_is(me, lease, &rec, &word, &w))
+		return REG_STALE;
+	do {
+		st = word_gen(w) == lease->sandbox.gen ? rec_to_starting(w, me->idx, &next)
+						       : REG_STALE;
+		if (st)
+			return st;
+		/* acq_rel [R1]: from here a death means "ask the agent" */
+	} while (!atomic_compare_exchange_weak_explicit(word, &w, next, memory_order_acq_rel,
+							memory_order_acquire));
+	(void)FAILPOINT("starting.done");
+	reg__changed(me->reg, lease->sandbox.idx, rec);
+	return REG_OK;
+}
+
+/* The slot is no longer in anybody's hands: RESERVED by an owner → BUSY. Repeatable. */
+static void slot_busy(struct reg *reg, const struct reg_lease *lease)
+{
+	a64 *word = reg__slot(reg, lease->agent.idx, lease->slot);
+	/* relaxed: checked again by the CAS */
+	uint64_t w = word ? atomic_load_explicit(word, memory_order_relaxed) : 0;
+
+	if (word_state(w) == SLOT_RESERVED && word_gen(w) == lease->slot_gen &&
+	    word_record(w) == lease->sandbox.idx)
+		/* release [S1]: pairs with the reaper's pass */
+		(void)atomic_compare_exchange_strong_explicit(
+			word, &w, cell_hand_over(w, SLOT_BUSY, CELL_OWNER_NONE),
+			memory_order_release, memory_order_relaxed);
+}
+
+/* Slot first, record second: who dies in between leaves a STARTING record of its own, which is
+ * asked for and committed again. */
+enum reg_status reg_commit(struct reg_self *me, const struct reg_lease *lease,
+			   const struct reg_started *started)
+{
+	struct reg_rec *rec;
+	a64 *word;
+	uint64_t w, next;
+	enum reg_status st;
+
+	if (!lease_is(me, lease, &rec, &word, &w))
+		return REG_STALE;
+	st = rec_to_committed(w, me->idx, &next);
+	if (st && st != REG_DELETING)
+		return st;
+	if (started) {
+		/* relaxed: published by the record word */
+		atomic_store_explicit(&rec->started_unix_ns, (uint64_t)started->started_unix_ns,
+				      memory_order_relaxed);
+		reg_hist_add(me, REG_HIST_START, started->start_ns);
+	}
+	slot_busy(me->reg, lease);
+	(void)FAILPOINT("commit.slot-busy");
+	do {
+		st = word_gen(w) == lease->sandbox.gen ? rec_to_committed(w, me->idx, &next)
+						       : REG_STALE;
+		if (st && st != REG_DELETING)
+			return st;
+		/* acq_rel [R1]: RUNNING, owned by nobody */
+	} while (!atomic_compare_exchange_weak_explicit(word, &w, next, memory_order_acq_rel,
+							memory_order_acquire));
+	(void)FAILPOINT("commit.done");
+	if (word_state(next) == REG_EXITED)
+		reg__unplace(me->reg, lease->sandbox.idx, rec, lease->sandbox.gen);
+	reg__changed(me->reg, lease->sandbox.idx, rec);
+	count(&me->part->committed);
+	return st;
+}
+
+enum reg_status reg_abort(struct reg_self *me, const struct reg_lease *lease)
+{
+	struct reg_rec *rec;
+	a64 *word;
+	uint64_t w, next;
+
+	if (!lease_is(me, lease, &rec, &word, &w))
+		return REG_STALE;
+	do {
+		enum reg_status st = word_gen(w) == lease->sandbox.gen
+					     ? rec_to_abort(w, me->idx, &next)
+					     : REG_STALE;
+
+		if (st)
+			return st;
+		/* acq_rel [R1]: invisible from here on */
+	} while (!atomic_compare_exchange_weak_explicit(word, &w, next, memory_order_acq_rel,
+							memory_order_acquire));
+	(void)FAILPOINT("abort.claimed");
+	reg__undo(me, lease->sandbox.idx);
+	count(&me->part->aborted);
+	return REG_OK;
+}

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Rebuilding: records from the store or from an agent's report, and the slots of what already runs.
+ */
+#include "internal.h"
+
+#include <string.h>
+
+/* A record that holds nothing but its keys, CLAIMED by me. */
+static enum reg_status insert_hidden(struct reg_self *me, const struct reg_restore *r,
+				     reg_sandbox_id *ret)
+{
+	struct reg *reg = me->reg;
+	struct reg_hit other;
+	struct reg_key key;
+	uint32_t pool;
+	enum reg_status st;
+
+	if (!reg__find_pool(reg, r->req.ns, r->req.pool, &pool))
+		pool = REG_NIL;
+	st = reg__rec_new(me, &r->req, pool, r->generation, ret);
+	if (st)
+		return st;
+	if (r->req.request_id && *r->req.request_id) {
+		key = reg__key_text(r->req.ns, r->req.request_id);
+		st = reg__index_insert(reg, INDEX_REQUESTS, &key, ret->idx, ret->gen, &other);
+		if (st == REG_NAME_EXISTS)
+			st = REG_OK; /* a newer record has it; this one keeps its name */
+	}
+	key = reg__key_text(r->req.ns, r->req.name);
+	if (!st)
+		st = reg__index_insert(reg, INDEX_NAMES, &key, ret->idx, ret->gen, &other);
+	if (st)
+		reg__undo(me, ret->idx);
+	return st;
+}
+
+static bool restore_valid(const struct reg_restore *r)
+{
+	const struct reg_request *q = &r->req;
+
+	return q->ns && *q->ns && strlen(q->ns) <= REG_NAMESPACE_MAX && q->name && *q->name &&
+	       strlen(q->name) <= REG_NAME_MAX && q->id && *q->id && strlen(q->id) <= REG_ID_MAX &&
+	       q->image && strlen(q->image) <= REG_IMAGE_MAX && q->pool &&
+	       strlen(q->pool) <= REG_NAME_MAX &&
+	       (!q->request_id || strlen(q->request_id) <= REG_REQUEST_ID_MAX) &&
+	       q->port_count <= REG_PORTS_MAX && q->spec_len <= REG_SPEC_MAX &&
+	       q->labels_len <= REG_LABELS_MAX && q->expire_unix_s >= 0 &&
+	       q->expire_unix_s <= TAGGED_MAX &&
+	       (r->state == REG_RESTORED || r->state == REG_EXITED || r->state == REG_EXPIRED ||
+		r->state == REG_LOST);
+}
+
+enum reg_status reg_insert(struct reg_self *me, const struct reg_restore *r, reg_sandbox_id *ret)
+{
+	struct reg *reg = me->reg;
+	struct reg_hit hit;
+	reg_sandbox_id id;
+	enum reg_status st;
+
+	if (!restore_valid(r))
+		return REG_INVALID;
+	st = insert_hidden(me, r, &id);
+	if (st)
+		return st;
+	struct reg_rec *rec = reg__rec(reg, id.idx);
+	a64 *word = reg__cell(reg, CELLS_RECORDS, id.idx);
+	/* relaxed, all: the record is CLAIMED by me; published by its word below */
+	uint64_t w = atomic_load_explicit(word, memory_order_relaxed);
+
+	atomic_store_explicit(&rec->started_unix_ns, (uint64_t)r->started_unix_ns,
+			      memory_order_relaxed);
+	if (r->agent_name && *r->agent_name) {
+		struct reg_key key = reg__key_text(r->req.ns, r->agent_name);
+
+		if (reg__index_find(reg, INDEX_AGENTS, &key, &hit))
+			atomic_store_explicit(&rec->place, place_make(hit.cell, 0, 0) & ~PLACE_HELD,
+					      memory_order_relaxed);
+	}
+	if (r->from_store)
+		atomic_store_explicit(&rec->store, STORE_MAYBE, memory_order_relaxed);
+	/* release [R1]: visible */
+	atomic_store_explicit(word, rec_move(w, r->state, CELL_OWNER_NONE, 0),
+			      memory_order_release);
+	if (r->state == REG_EXITED || r->state == REG_EXPIRED) {
+		(void)reg_exited(me, id, &r->exit); /* notes the exit, the state stays */
+	}
+	if (r->message && *r->message)
+		(void)reg__blob_swap(me, id.idx, id.gen, &rec->message, r->message,
+				     (uint32_t)strnlen(r->message, REG_MESSAGE_MAX));
+	if (r->from_store)
+		/* relaxed: the revision as it stands is what the store has; nobody else has changed
+		 * it yet */
+		atomic_store_explicit(&rec->stored,
+				      atomic_load_explicit(&rec->revision, memory_order_relaxed),
+				      memory_order_relaxed);
+	else
+		reg__changed(reg, id.idx, rec);
+	*ret = id;
+	return REG_OK;
+}
+
+/* A slot for what runs there already: within the capacity when there is room, beyond it when not.
+ */
+static enum reg_status slot_for(struct reg_self *me, uint32_t agent, uint32_t record,
+				uint32_t *ret_slot, uint32_t *ret_gen)
+{
+	for (uint32_t slots = 0; slots <= REG_SLOTS_PER_AGENT_MAX; slots += REG_CHUNK_SLOTS) {
+		enum reg_status st = slots ? reg__agent_grow(me, agent, slots) : REG_OK;
+
+		if (st)
+			return st;
+		if (reg__slot_claim(me, agent, record, true, ret_slot, ret_gen))
+			return REG_OK;
+		if (reg__agent_heal(me->reg, agent) &&
+		    reg__slot_claim(me, agent, record, true, ret_slot, ret_gen))
+			return REG_OK;
+	}
+	return REG_LIMIT_SLOTS;
+}
+
+static bool held_on(const struct reg *reg, uint64_t place, uint32_t agent, uint32_t record)
+{
+	a64 *slot = reg__slot(reg, agent, place_slot(place));
+	/* acquire [S1] */
+	uint64_t s = slot ? atomic_load_explicit(slot, memory_order_acquire) : 0;
+
+	return place & PLACE_HELD && place_agent(place) == agent && word_state(s) != SLOT_FREE &&
+	       word_gen(s) == place_gen(place) && word_record(s) == record;
+}
+
+/* Slot (RESERVED by me) → placement → BUSY. Dying before the placement: the reaper frees the slot;
+ * after it: marks it BUSY. */
+static enum reg_status adopt_slot(struct reg_self *me, reg_sandbox_id id, struct reg_rec *rec,
+				  uint32_t agent)
+{
+	/* acquire [R3] */
+	uint64_t place = atomic_load_explicit(&rec->place, memory_order_acquire);
+	uint32_t slot, gen;
+	enum reg_status st;
+
+	if (held_on(me->reg, place, agent, id.idx))
+		return REG_OK;
+	reg__unplace(me->reg, id.idx, rec, id.gen);
+	st = slot_for(me, agent, id.idx, &slot, &gen);
+	if (st)
+		return st;
+	(void)FAILPOINT("adopt.slot-claimed");
+	/* release [R3] */
+	atomic_store_explicit(&rec->place, place_make(agent, slot, gen), memory_order_release);
+	(void)FAILPOINT("adopt.placed");
+	(void)reg__ports_claim(
+		me->reg, agent, id.idx,
+		id.gen); /* it runs: a conflict can only be with a record that does not */
+	a64 *word = reg__slot(me->reg, agent, slot);
+	/* relaxed: ours */
+	uint64_t w = atomic_load_explicit(word, memory_order_relaxed);
+
+	atomic_store_explicit(word, cell_hand_over(w, SLOT_BUSY, CELL_OWNER_NONE),
+			      memory_order_release); /* [S1] */
+	return REG_OK;
+}
+
+enum reg_status reg_adopt(struct reg_self *me, reg_sandbox_id sandbox, reg_agent_id agent)
+{
+	struct reg_rec *rec;
+	a64 *word;
+	uint64_t w, next;
+	enum reg_status st;
+	bool deleting;
+
+	if (!reg__agent(me->reg, agent.idx))
+		return REG_NOT_FOUND;
+	if (!reg__rec_is(me->reg, sandbox, &rec, &word, &w))
+		return REG_STALE;
+	if (word_state(w) != REG_RESTORED && word_state(w) != REG_LOST &&
+	    word_state(w) != REG_RUNNING)
+		return REG_BAD_STATE;
+	st = adopt_slot(me, sandbox, rec, agent.idx);
+	if (st)
+		return st;
+	do {
+		if (word_gen(w) != sandbox.gen)
+			return REG_STALE;
+		deleting = rec_flags(w) & REC_DELETING;
+		if (word_state(w) != REG_RESTORED && word_state(w) != REG_LOST)
+			return REG_OK;
+		next = rec_move(w, deleting ? REG_STOPPING : REG_RUNNING, CELL_OWNER_NONE,
+				rec_flags(w));
+		/* acq_rel [R1] */
+	} while (!atomic_compare_exchange_weak_explicit(word, &w, next, memory_order_acq_rel,
+							memory_order_acquire));
+	(void)reg__blob_swap(me, sandbox.idx, sandbox.gen, &rec->message, NULL, 0);
+	reg__changed(me->reg, sandbox.idx, rec);
+	return deleting ? REG_DELETING : REG_OK;
+}
