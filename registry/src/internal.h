@@ -189,9 +189,9 @@ bool reg__byte_locked(const struct reg *reg, uint64_t byte);
 #define REG_LOCK_OWNER	   UINT64_C(0)
 #define REG_LOCK_PART(idx) (UINT64_C(1) + (idx))
 /* Takes back what participant idx held (it is dead, or it is me leaving). */
-void reg__reap_one(struct reg_self *me, uint32_t idx,
-		   void (*fn)(void *arg, const struct reg_orphan *orphan), void *arg,
-		   struct reg_reap_result *res);
+void reg__reap_holdings(struct reg_self *me, uint32_t idx,
+			void (*fn)(void *arg, const struct reg_orphan *orphan), void *arg,
+			struct reg_reap_result *res);
 static inline uint64_t part_word(unsigned int state, unsigned int kind, uint32_t incarnation)
 {
 	return BITS_PUT(state, 0, 8) | BITS_PUT(kind, 8, 8) | BITS_PUT(incarnation, 32, 32);

@@ -88,7 +88,8 @@ static enum reg_status join_at(struct reg *reg, uint32_t idx, enum reg_kind kind
 		return REG_IN_USE;
 	uint64_t next = part_word(PART_LIVE, kind, (uint32_t)BITS_GET(w, 32, 32) + 1);
 
-	/* acq_rel [P1]: pairs with reg__reap_one; our predecessor's holdings were taken back before
+	/* acq_rel [P1]: pairs with reg__reap_holdings; our predecessor's holdings were taken back
+	 * before
 	 */
 	if (!atomic_compare_exchange_strong_explicit(&part->word, &w, next, memory_order_acq_rel,
 						     memory_order_relaxed)) {
@@ -118,6 +119,21 @@ static struct reg_self *self_new(struct reg *reg, uint32_t idx)
 	return me;
 }
 
+/* A thread that joins several times is one reader to liburcu. */
+static _Thread_local unsigned int thread_joined;
+
+static void thread_join(void)
+{
+	if (!thread_joined++)
+		urcu_memb_register_thread();
+}
+
+static void thread_leave(void)
+{
+	if (thread_joined && !--thread_joined)
+		urcu_memb_unregister_thread();
+}
+
 enum reg_status reg_join(struct reg *reg, enum reg_kind kind, struct reg_self **ret)
 {
 	for (uint32_t idx = 0; idx < REG_PARTICIPANTS_MAX; idx++) {
@@ -131,7 +147,7 @@ enum reg_status reg_join(struct reg *reg, enum reg_kind kind, struct reg_self **
 
 		if (!me)
 			return REG_IO;
-		urcu_memb_register_thread();
+		thread_join();
 		*ret = me;
 		return REG_OK;
 	}
@@ -153,25 +169,32 @@ static bool holds_started(struct reg_self *me)
 	return false;
 }
 
+/*
+ * Holdings first, then the lock, then the word by CAS: who joins next in this process must not lose
+ * its lock to our unlocking, and a reaper of another process that saw us unlocked may have freed
+ * the index already.
+ */
 struct reg_self *reg_leave(struct reg_self *me)
 {
 	struct reg_reap_result res = {0};
 
 	if (!me)
 		return NULL;
-	if (holds_started(me)) {
-		/* release [P1]: pairs with the reaper; what we wrote before. Whoever reaps next
-		 * asks the agents. */
-		uint64_t w = atomic_load_explicit(&me->part->word, memory_order_relaxed); /* ours */
+	/* relaxed: ours until we are gone */
+	uint64_t w = atomic_load_explicit(&me->part->word, memory_order_relaxed), next;
 
-		atomic_store_explicit(&me->part->word,
-				      part_word(PART_LEFT, BITS_GET(w, 8, 8), (uint32_t)(w >> 32)),
-				      memory_order_release);
+	if (holds_started(me)) {
+		next = part_word(PART_LEFT, BITS_GET(w, 8, 8), (uint32_t)(w >> 32));
 	} else {
-		reg__reap_one(me, me->idx, NULL, NULL, &res);
+		reg__reap_holdings(me, me->idx, NULL, NULL, &res);
+		next = part_word(PART_FREE, 0, (uint32_t)(w >> 32));
 	}
 	(void)reg__lock_byte(me->reg, REG_LOCK_PART(me->idx), F_UNLCK);
-	urcu_memb_unregister_thread();
+	/* release [P1]: pairs with join_at and the reaper; what we wrote before. LEFT: whoever
+	 * reaps next asks the agents. */
+	(void)atomic_compare_exchange_strong_explicit(&me->part->word, &w, next,
+						      memory_order_release, memory_order_relaxed);
+	thread_leave();
 	free(me->excluded);
 	free(me);
 	return NULL;

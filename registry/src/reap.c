@@ -153,12 +153,11 @@ static void reap_blobs(struct reaping *r)
 	}
 }
 
-void reg__reap_one(struct reg_self *me, uint32_t idx,
-		   void (*fn)(void *arg, const struct reg_orphan *orphan), void *arg,
-		   struct reg_reap_result *res)
+void reg__reap_holdings(struct reg_self *me, uint32_t idx,
+			void (*fn)(void *arg, const struct reg_orphan *orphan), void *arg,
+			struct reg_reap_result *res)
 {
 	struct reaping r = {.me = me, .dead = idx, .fn = fn, .arg = arg, .res = res};
-	struct reg_part *part = reg__part(me->reg, idx);
 	uint32_t high = reg__cells_high(me->reg, CELLS_RECORDS);
 
 	for (uint32_t i = 0; i < high; i++)
@@ -170,14 +169,6 @@ void reg__reap_one(struct reg_self *me, uint32_t idx,
 			reap_slot(&r, a, s);
 	(void)FAILPOINT("reap.slots-done");
 	reap_blobs(&r);
-	/* relaxed: ours by the role */
-	uint64_t w = atomic_load_explicit(&part->word, memory_order_relaxed);
-
-	/* release [P1]: pairs with join_at; its holdings are taken back before the index is given
-	 * away */
-	atomic_store_explicit(&part->word, part_word(PART_FREE, 0, (uint32_t)(w >> 32)),
-			      memory_order_release);
-	res->participants++;
 }
 
 /* Not by F_GETLK alone: that a process is ourselves it cannot say. */
@@ -210,7 +201,13 @@ enum reg_status reg_reap(struct reg_self *me,
 		/* acquire [P1]: once more, now that nobody else can */
 		if (atomic_load_explicit(&part->word, memory_order_acquire) == w) {
 			(void)FAILPOINT("reap.role-taken");
-			reg__reap_one(me, i, fn, arg, ret);
+			reg__reap_holdings(me, i, fn, arg, ret);
+			/* release [P1]: pairs with join_at; its holdings are taken back before the
+			 * index is given away */
+			(void)atomic_compare_exchange_strong_explicit(
+				&part->word, &w, part_word(PART_FREE, 0, (uint32_t)(w >> 32)),
+				memory_order_release, memory_order_relaxed);
+			ret->participants++;
 		}
 		(void)reg__lock_byte(me->reg, REG_LOCK_PART(i), F_UNLCK);
 	}

@@ -263,14 +263,13 @@ void reg__undo(struct reg_self *me, uint32_t idx)
 
 	reg__unplace(reg, idx, rec, gen);
 	keys_remove(reg, idx, rec, gen);
+	uint64_t store = STORE_NONE;
+
 	/* seq_cst [D1]: pairs with reg_store_begin: either it marked the store before and we leave
 	 * it GONE, or it finds us deleted */
-	bool stored = atomic_exchange_explicit(&rec->store, STORE_DELETED, memory_order_seq_cst) !=
-		      STORE_NONE;
-
-	if (stored) {
-		/* relaxed: until the word says GONE nobody relies on it */
-		atomic_store_explicit(&rec->store, STORE_MAYBE, memory_order_relaxed);
+	(void)atomic_compare_exchange_strong_explicit(&rec->store, &store, STORE_DELETED,
+						      memory_order_seq_cst, memory_order_seq_cst);
+	if (store == STORE_MAYBE) {
 		/* release [R1]: pairs with readers; GONE is for crdsync only */
 		atomic_store_explicit(word, rec_move(w, REG_GONE, CELL_OWNER_NONE, 0),
 				      memory_order_release);
