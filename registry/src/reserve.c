@@ -176,22 +176,26 @@ enum reg_status reg_reserve_batch(struct reg_self *me, const struct reg_request 
 				  enum reg_status *ret_status)
 {
 	enum reg_status first = REG_OK;
-	uint32_t ok = 0, i;
+	uint32_t ok = 0, done = 0, i;
 
-	for (i = 0; i < n; i++) {
-		ret_status[i] = reserve_hidden(me, &reqs[i], &ret_leases[i]);
-		if (!ret_status[i])
+	for (; done < n; done++) {
+		ret_status[done] = reserve_hidden(me, &reqs[done], &ret_leases[done]);
+		if (!ret_status[done])
 			ok++;
 		else if (!first)
-			first = ret_status[i];
-		if (all && first)
+			first = ret_status[done];
+		/* A repeat of the whole batch wants every first result. */
+		if (all && first && first != REG_REQUEST_SEEN) {
+			done++;
 			break;
+		}
 	}
 	if (all && first) {
-		while (i--) /* those before the refused one */
-			reg__undo(me, ret_leases[i].sandbox.idx);
-		for (i = 0; i < n; i++)
-			ret_status[i] = first;
+		for (i = done; i--;)
+			if (!ret_status[i])
+				reg__undo(me, ret_leases[i].sandbox.idx);
+		for (i = done; i < n; i++)
+			ret_status[i] = REG_OK;
 		return first;
 	}
 	for (i = 0; i < n; i++)

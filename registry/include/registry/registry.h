@@ -341,8 +341,9 @@ struct reg_sandbox_view {
 REG_USE enum reg_status reg_reserve(struct reg_self *me, const struct reg_request *req,
 				    struct reg_lease *ret);
 /*
- * n reservations that become visible together. all: either all or none, ret_status[i] tells why member i was refused; otherwise
- * as many as possible. ret_leases and ret_status have n entries; REG_OK when at least one (all: every one) is reserved.
+ * n reservations that become visible together. all: either all or none; ret_status[i] then tells which members stood in the way
+ * (REG_OK: this one did not, and is not held either), and a batch whose first refusal is REG_REQUEST_SEEN is looked at to its end;
+ * otherwise as many as possible. ret_leases and ret_status have n entries; REG_OK when at least one (all: every one) is reserved.
  */
 REG_USE enum reg_status reg_reserve_batch(struct reg_self *me, const struct reg_request *reqs,
 					  uint32_t n, bool all, struct reg_lease *ret_leases,
