@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What all calls share: the context, looking a sandbox up, and the list of calls that a drain ends
+ * early. */
+#include "service.h"
+
+#include <stdlib.h>
+
+#include "check.h"
+#include "start.h"
+#include "status.h"
+
+struct fp_service *fp_service_new(const struct fp_service_options *opts)
+{
+	struct fp_service *svc = calloc(1, sizeof(*svc));
+
+	if (!svc)
+		return NULL;
+	svc->loop = opts->loop;
+	svc->reg = opts->reg;
+	svc->me = opts->me;
+	svc->default_strong = opts->default_strong;
+	TAILQ_INIT(&svc->idle);
+	TAILQ_INIT(&svc->store_waits);
+	TAILQ_INIT(&svc->fencing);
+	svc->links = fp_links_new(svc->loop, svc->me);
+	svc->store_timer = gloop_timer_new(svc->loop, fp_store_watch, svc);
+	if (!svc->links || !svc->store_timer || fp_deadlines_init(&svc->deadlines, svc->loop) ||
+	    fp_parks_init(&svc->parks, svc->loop, svc->me))
+		return fp_service_free(svc);
+	return svc;
+}
+
+struct fp_service *fp_service_free(struct fp_service *svc)
+{
+	if (!svc)
+		return NULL;
+	fp_parks_done(&svc->parks);
+	fp_deadlines_done(&svc->deadlines);
+	if (svc->store_timer)
+		gloop_timer_free(svc->store_timer);
+	/* Commands that are still open are reported as unknown here, and want to be fenced. */
+	fp_links_free(svc->links);
+	fp_start_drop_all(svc);
+	free(svc);
+	return NULL;
+}
+
+void fp_service_drain(struct fp_service *svc)
+{
+	struct fp_idle *idle;
+
+	svc->draining = true;
+	while ((idle = TAILQ_FIRST(&svc->idle)))
+		idle->end(idle);
+}
+
+bool fp_service_ready(const struct fp_service *svc)
+{
+	return !svc->draining && reg_store_loaded(svc->reg);
+}
+
+void fp_idle_add(struct fp_service *svc, struct fp_idle *idle, void (*end)(struct fp_idle *idle))
+{
+	idle->end = end;
+	idle->listed = true;
+	TAILQ_INSERT_TAIL(&svc->idle, idle, link);
+}
+
+void fp_idle_del(struct fp_service *svc, struct fp_idle *idle)
+{
+	if (!idle->listed)
+		return;
+	TAILQ_REMOVE(&svc->idle, idle, link);
+	idle->listed = false;
+}
+
+int fp_lookup(struct fp_service *svc, const char *ns, const char *name,
+	      struct reg_sandbox_view *ret, struct fp_fail *fail)
+{
+	enum reg_status reg;
+	int status;
+
+	if (!*ns)
+		ns = "default";
+	status = fp_check_name("sandbox_name", name, fail);
+	if (!status)
+		status = fp_check_namespace(ns, fail);
+	if (status)
+		return status;
+	reg = reg_get(svc->me, ns, name, ret);
+	if (reg == REG_OK)
+		return G_OK;
+	if (reg == REG_NOT_FOUND)
+		/* The resource name is what clients of the compatible wire look for. */
+		return fp_fail(fail, G_NOT_FOUND,
+			       "sandboxes.sandbox.fast.io \"%s\" not found in namespace \"%s\"",
+			       name, ns);
+	return fp_fail_reg(fail, reg, name);
+}
