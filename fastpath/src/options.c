@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/str.h"
@@ -137,30 +138,38 @@ static int listeners(const struct raw *raw, struct fp_options *o, struct err *er
 	return 0;
 }
 
+static int fill(const struct raw *raw, struct fp_options *ret, struct err *err)
+{
+	int rc;
+
+	*ret = (struct fp_options){
+		.instance = raw->instance,
+		.workers = (int)raw->workers,
+		.drain_timeout_s = (int)raw->drain_timeout,
+		.default_strong = !strcmp(raw->mode, "strong"),
+		.insecure = raw->insecure,
+	};
+	if (!str_is_dns1123_label(raw->instance))
+		return err_set(
+			err, -EINVAL,
+			"--instance '%s': must be lower-case letters, digits and '-', at most "
+			"63",
+			raw->instance);
+	if (!ret->default_strong && strcmp(raw->mode, "fast"))
+		return err_set(err, -EINVAL,
+			       "--fastpath-consistency-mode '%s': must be fast or strong",
+			       raw->mode);
+	rc = paths(raw, ret, err);
+	return rc ? rc : listeners(raw, ret, err);
+}
+
 int fp_options_parse(int argc, char **argv, struct fp_options *ret, struct err *err)
 {
 	struct raw raw = {0};
 	int rc = parse(argc, argv, &raw, err);
 
-	if (rc != OPT_OK)
-		return rc;
-	*ret = (struct fp_options){
-		.instance = raw.instance,
-		.workers = (int)raw.workers,
-		.drain_timeout_s = (int)raw.drain_timeout,
-		.default_strong = !strcmp(raw.mode, "strong"),
-		.insecure = raw.insecure,
-	};
-	if (!str_is_dns1123_label(raw.instance))
-		return err_set(
-			err, -EINVAL,
-			"--instance '%s': must be lower-case letters, digits and '-', at most "
-			"63",
-			raw.instance);
-	if (!ret->default_strong && strcmp(raw.mode, "fast"))
-		return err_set(err, -EINVAL,
-			       "--fastpath-consistency-mode '%s': must be fast or strong",
-			       raw.mode);
-	rc = paths(&raw, ret, err);
-	return rc ? rc : listeners(&raw, ret, err);
+	if (rc == OPT_OK)
+		rc = fill(&raw, ret, err);
+	free(raw.listen.items);
+	return rc;
 }
