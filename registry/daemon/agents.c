@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Agents: one link each, kept up; join at hello, heartbeats, loss and return. An agent is
+ *   not ready at once when its process is gone, or when it was never ready;
+ *   lost after agent_timeout without a sign of life: its RUNNING sandboxes become LOST (sweep.c does that walk);
+ *   back with its next hello: merge.c compares what it reports with the arena.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "daemon.h"
+
+static bool has_id(const struct rd_agent *a)
+{
+	return a->id.idx != UINT32_MAX;
+}
+
+static const char *agent_label(const struct rd_agent *a)
+{
+	return a->name[0] ? a->name : a->address;
+}
+
+static void seen_now(struct rd_agent *a)
+{
+	a->seen_ns = clock_mono_ns();
+	a->seen_unix_ns = clock_unix_ns();
+}
+
+static void set_ready(struct rd_agent *a, bool ready)
+{
+	if (a->ready == ready || !has_id(a))
+		return;
+	a->ready = ready;
+	reg_agent_set_ready(a->d->me, a->id, ready);
+}
+
+static void drop(struct rd_agent *a)
+{
+	if (has_id(a) && rd_map_get(&a->d->agent_by_idx, a->id.idx) == a)
+		rd_map_del(&a->d->agent_by_idx, a->id.idx);
+	a->dead = true;
+}
+
+/* ---- hello ---- */
+
+static enum reg_status join(struct rd_agent *a, const Fsb__Agent__V1__HelloReply *hello)
+{
+	const struct reg_agent_info info = {
+		.ns = hello->namespace_[0] ? hello->namespace_ : "default",
+		.name = hello->agent_name,
+		.pool = hello->pool[0] ? hello->pool : "default-pool",
+		.node = hello->node,
+		.address = a->address,
+		.host_ip = hello->host_ip,
+		.capacity = hello->capacity,
+	};
+	enum reg_status st = REG_INVALID;
+
+	if (str_is_dns1123_subdomain(info.name) && str_is_dns1123_label(info.ns) &&
+	    str_is_dns1123_subdomain(info.pool))
+		st = reg_agent_join(a->d->me, &info, &a->id);
+	if (st != REG_OK)
+		return st;
+	snprintf(a->ns, sizeof(a->ns), "%s", info.ns);
+	snprintf(a->name, sizeof(a->name), "%s", info.name);
+	return st;
+}
+
+/* An agent has one entry: an older one under another address goes, unless it is alive. */
+static bool take_index(struct rd_agent *a)
+{
+	struct rd_agent *other = rd_map_get(&a->d->agent_by_idx, a->id.idx);
+
+	if (other && other != a && rd_agent_is_up(other)) {
+		log_error("two agents of one name", "agent=%s address=%s other=%s", a->name,
+			  a->address, other->address);
+		a->id.idx = UINT32_MAX;
+		return false;
+	}
+	if (other && other != a)
+		drop(other);
+	return rd_map_put(&a->d->agent_by_idx, a->id.idx, a) == 0;
+}
+
+static void set_images(struct rd_agent *a, char *const *images, size_t n)
+{
+	enum reg_status st;
+
+	if (n > REG_AGENT_IMAGES_MAX) {
+		log_warn("agent has too many images", "agent=%s images=%zu used=%d", a->name, n,
+			 REG_AGENT_IMAGES_MAX);
+		n = REG_AGENT_IMAGES_MAX;
+	}
+	st = reg_agent_set_images(a->d->me, a->id, (const char *const *)images, (uint32_t)n);
+	if (st != REG_OK)
+		log_warn("images not noted", "agent=%s err=%s", a->name, reg_status_text(st));
+}
+
+static void note_process(struct rd_agent *a, uint64_t pid)
+{
+	a->process = (struct procid){0};
+	if (a->socket_path && pid > 0 && pid <= INT32_MAX)
+		(void)procid_of((pid_t)pid, &a->process); /* else of another pid namespace */
+}
+
+static void on_up(void *arg, const Fsb__Agent__V1__HelloReply *hello)
+{
+	struct rd_agent *a = arg;
+	reg_agent_id before = a->id;
+	enum reg_status st;
+
+	if (a->dead)
+		return;
+	st = join(a, hello);
+	if (st != REG_OK) {
+		log_error("agent not taken", "address=%s agent=%s namespace=%s pool=%s err=%s",
+			  a->address, hello->agent_name, hello->namespace_, hello->pool,
+			  reg_status_text(st));
+		return;
+	}
+	if (!take_index(a))
+		return;
+	seen_now(a);
+	note_process(a, hello->agent_pid);
+	set_images(a, hello->images, hello->n_images);
+	rd_merge_reports(a, hello);
+	a->lost = false;
+	a->ready = false; /* the join has told the arena so */
+	set_ready(a, true);
+	reg_agent_heartbeat(a->d->me, a->id, a->seen_unix_ns);
+	rd_sweep_soon(a->d);
+	log_info(before.idx == UINT32_MAX ? "agent joined" : "agent is back",
+		 "agent=%s namespace=%s pool=%s capacity=%d sandboxes=%zu images=%zu address=%s",
+		 a->name, a->ns, hello->pool, hello->capacity, hello->n_sandboxes, hello->n_images,
+		 a->address);
+}
+
+/* ---- signs of life ---- */
+
+static bool process_is_gone(const struct rd_agent *a)
+{
+	return a->process.pid && !procid_alive(&a->process);
+}
+
+static void on_down(void *arg, const char *reason)
+{
+	struct rd_agent *a = arg;
+
+	if (a->dead)
+		return;
+	log_warn("agent link down", "agent=%s err=%s", agent_label(a), reason);
+	if (process_is_gone(a))
+		set_ready(a, false);
+}
+
+static void on_event(void *arg, const Fsb__Agent__V1__Event *event)
+{
+	struct rd_agent *a = arg;
+
+	if (a->dead || !has_id(a))
+		return;
+	seen_now(a);
+	switch (event->kind_case) {
+	case FSB__AGENT__V1__EVENT__KIND_HEARTBEAT:
+		reg_agent_heartbeat(a->d->me, a->id, a->seen_unix_ns);
+		break;
+	case FSB__AGENT__V1__EVENT__KIND_EXITED:
+		rd_exit_event(a, event->exited);
+		break;
+	case FSB__AGENT__V1__EVENT__KIND_REMOVED:
+		rd_removed_event(a, event->removed);
+		break;
+	case FSB__AGENT__V1__EVENT__KIND_IMAGES:
+		set_images(a, event->images->images, event->images->n_images);
+		break;
+	default:
+		break;
+	}
+}
+
+static void declare_lost(struct rd_agent *a)
+{
+	a->lost = true;
+	set_ready(a, false);
+	log_error("agent lost", "agent=%s address=%s", agent_label(a), a->address);
+	rd_sweep_soon(a->d);
+}
+
+static bool socket_exists(const struct rd_agent *a)
+{
+	return !a->socket_path || access(a->socket_path, F_OK) == 0;
+}
+
+static void check_one(struct rd_agent *a, uint64_t now)
+{
+	if (a->ready && !rd_agent_is_up(a) && process_is_gone(a)) {
+		log_warn("agent process is gone", "agent=%s pid=%d", a->name, a->process.pid);
+		set_ready(a, false);
+	}
+	/* a link that is up and silent, like one that is down, says nothing */
+	if (!a->lost && now - a->seen_ns > a->d->options->agent_timeout_ns)
+		declare_lost(a);
+	if (a->lost && !a->from_flag && !socket_exists(a))
+		drop(a);
+}
+
+static void free_agent(struct rd_agent *a)
+{
+	rd_merge_forget(a);
+	agentlink_free(a->link);
+	free(a->address);
+	free(a);
+}
+
+void rd_agents_check(struct rd_daemon *d)
+{
+	uint64_t now = clock_mono_ns();
+	struct rd_agent **at = &d->agents;
+
+	if (!d->store_loaded)
+		return;
+	while (*at) {
+		struct rd_agent *a = *at;
+
+		if (!a->dead)
+			check_one(a, now);
+		if (a->dead) {
+			*at = a->next;
+			free_agent(a);
+		} else {
+			at = &a->next;
+		}
+	}
+}
+
+/* ---- entries ---- */
+
+static struct rd_agent *find_address(struct rd_daemon *d, const char *address)
+{
+	for (struct rd_agent *a = d->agents; a; a = a->next) {
+		if (!a->dead && strcmp(a->address, address) == 0)
+			return a;
+	}
+	return NULL;
+}
+
+static int make_link(struct rd_agent *a, struct err *err)
+{
+	const struct agentlink_hello hello = {
+		.role = FSB__AGENT__V1__PEER_ROLE__REGISTRYD,
+		.instance = reg_instance(a->d->reg),
+		.controller_epoch = reg_epoch(a->d->reg),
+		.participant = reg_self_idx(a->d->me),
+	};
+	const struct agentlink_handlers handlers = {
+		.on_up = on_up,
+		.on_down = on_down,
+		.on_event = on_event,
+		.arg = a,
+	};
+
+	a->link = agentlink_new(a->d->loop, a->address, &hello, &handlers, err);
+	return a->link ? 0 : -EINVAL;
+}
+
+static struct rd_agent *add(struct rd_daemon *d, const char *address, bool from_flag)
+{
+	struct err err = ERR_INIT;
+	struct rd_agent *a = calloc(1, sizeof(*a));
+
+	if (!a)
+		return NULL;
+	a->d = d;
+	a->id.idx = UINT32_MAX;
+	a->from_flag = from_flag;
+	seen_now(a);
+	a->address = strdup(address);
+	if (!a->address || make_link(a, &err) < 0) {
+		log_error("agent not dialled", "address=%s err=%s", address, err.msg);
+		free_agent(a);
+		return NULL;
+	}
+	if (strncmp(a->address, "unix:", 5) == 0)
+		a->socket_path = a->address + 5;
+	a->next = d->agents;
+	d->agents = a;
+	agentlink_keep_up(a->link, d->store_loaded);
+	return a;
+}
+
+void rd_agent_add(struct rd_daemon *d, const char *address, bool from_flag)
+{
+	struct rd_agent *a = find_address(d, address);
+
+	if (a)
+		a->from_flag |= from_flag;
+	else
+		(void)add(d, address, from_flag); /* has logged */
+}
+
+void rd_agent_socket_gone(struct rd_daemon *d, const char *address)
+{
+	struct rd_agent *a = find_address(d, address);
+
+	/* a new process may have bound the path anew before the old one's link breaks */
+	if (a && !socket_exists(a) && (!a->process.pid || process_is_gone(a)))
+		set_ready(a, false);
+}
+
+/*
+ * A predecessor's agents: ready or not as they stand in the arena, until they answer or their time is over. Without them nobody
+ * would notice an agent that went while no registryd ran.
+ */
+void rd_agents_from_arena(struct rd_daemon *d)
+{
+	struct reg_agent_view view;
+	uint32_t cursor = 0;
+
+	while (reg_agent_next(d->me, &cursor, &view)) {
+		struct rd_agent *a;
+
+		if (!view.ready && !view.allocated)
+			continue;
+		rd_agent_add(d, view.address, false);
+		a = find_address(d, view.address);
+		if (!a || has_id(a) || rd_map_put(&d->agent_by_idx, view.id.idx, a) < 0)
+			continue;
+		a->id = view.id;
+		a->ready = view.ready;
+		memcpy(a->ns, view.ns, sizeof(a->ns));
+		memcpy(a->name, view.name, sizeof(a->name));
+		if (!socket_exists(a))
+			set_ready(a, false);
+	}
+}
+
+void rd_agents_dial(struct rd_daemon *d)
+{
+	for (struct rd_agent *a = d->agents; a; a = a->next) {
+		seen_now(a); /* its time begins now */
+		agentlink_keep_up(a->link, true);
+	}
+}
+
+bool rd_agent_is_up(const struct rd_agent *agent)
+{
+	return agent && !agent->dead && agentlink_is_up(agent->link) && has_id(agent);
+}
+
+struct rd_agent *rd_agent_of(struct rd_daemon *d, const struct reg_sandbox_view *view)
+{
+	if (view->agent.idx != UINT32_MAX)
+		return rd_map_get(&d->agent_by_idx, view->agent.idx);
+	for (struct rd_agent *a = d->agents; view->agent_name[0] && a; a = a->next) {
+		if (!a->dead && has_id(a) && strcmp(a->name, view->agent_name) == 0 &&
+		    strcmp(a->ns, view->ns) == 0)
+			return a;
+	}
+	return NULL;
+}
+
+bool rd_agent_is_out(struct rd_daemon *d, const struct rd_agent *agent)
+{
+	if (agent)
+		return agent->lost;
+	return d->store_loaded &&
+	       clock_mono_ns() - d->loaded_ns > d->options->agent_timeout_ns;
+}
+
+void rd_agents_done(struct rd_daemon *d)
+{
+	while (d->agents) {
+		struct rd_agent *a = d->agents;
+
+		d->agents = a->next;
+		free_agent(a);
+	}
+	rd_map_done(&d->agent_by_idx);
+}

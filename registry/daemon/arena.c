@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Getting the arena: re-attach to the one that is there, make one where there is none, quarantine one that can't be trusted. Nothing
+ * of a bad arena is ever mended: the store and the agents know enough to rebuild it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "daemon.h"
+
+/*
+ * Agents refuse commands from an older controller epoch than they have seen, and they outlive the arena: the last epoch is kept in
+ * the run directory, and each new arena gets the next one. Re-attaching keeps it: the workers' links are of the same epoch.
+ */
+static uint64_t next_epoch(struct rd_daemon *d)
+{
+	char path[PATH_MAX], text[32];
+	cleanup_free char *old = NULL;
+	int64_t last = 0;
+	size_t len;
+
+	snprintf(path, sizeof(path), "%s/epoch", d->options->run_dir);
+	if (io_read_file(AT_FDCWD, path, sizeof(text), &old, &len) == 0) {
+		old[strcspn(old, "\n")] = '\0';
+		if (str_to_i64(old, 0, INT64_MAX - 1, &last) < 0)
+			log_warn("epoch file ignored", "path=%s text=%s", path, old);
+	}
+	snprintf(text, sizeof(text), "%" PRId64 "\n", last + 1);
+	if (io_write_file_atomic(AT_FDCWD, path, text, strlen(text), 0600, 1) < 0)
+		log_warn("epoch not kept", "path=%s", path);
+	return (uint64_t)last + 1;
+}
+
+static int make(struct rd_daemon *d)
+{
+	struct reg_limits limits = {
+		.agents = d->options->max_agents,
+		.sandboxes = d->options->max_sandboxes,
+	};
+	enum reg_status st = reg_create(d->options->arena, &limits, &d->reg);
+
+	if (st == REG_OK)
+		st = reg_epoch_bump(d->reg, next_epoch(d));
+	if (st != REG_OK) {
+		log_error("arena not created", "path=%s err=%s", d->options->arena,
+			  reg_status_text(st));
+		return st == REG_IN_USE ? RD_EXIT_ARENA : RD_EXIT_FAILED;
+	}
+	log_info("arena created", "path=%s instance=%s epoch=%" PRIu64, d->options->arena,
+		 reg_instance(d->reg), reg_epoch(d->reg));
+	return RD_EXIT_OK;
+}
+
+static int quarantine(struct rd_daemon *d, enum reg_status why)
+{
+	char bad[PATH_MAX];
+
+	snprintf(bad, sizeof(bad), "%s.bad-%" PRId64, d->options->arena,
+		 clock_unix_ns() / (int64_t)NS_PER_S);
+	if (rename(d->options->arena, bad) < 0) {
+		log_error("bad arena not moved away", "path=%s err=%s errno=%d",
+			  d->options->arena, reg_status_text(why), errno);
+		return RD_EXIT_FAILED;
+	}
+	log_error("arena quarantined", "path=%s kept_as=%s err=%s", d->options->arena, bad,
+		  reg_status_text(why));
+	return make(d);
+}
+
+static int own(struct rd_daemon *d)
+{
+	enum reg_status st = reg_own(d->reg);
+
+	if (st == REG_OK) {
+		log_info("arena attached", "path=%s instance=%s epoch=%" PRIu64, d->options->arena,
+			 reg_instance(d->reg), reg_epoch(d->reg));
+		return RD_EXIT_OK;
+	}
+	if (st == REG_IN_USE)
+		log_error("another fsb-registryd serves this arena", "path=%s",
+			  d->options->arena);
+	else
+		log_error("owner role not taken", "path=%s err=%s", d->options->arena,
+			  reg_status_text(st));
+	return st == REG_IN_USE ? RD_EXIT_ARENA : RD_EXIT_FAILED;
+}
+
+static int attach_or_make(struct rd_daemon *d)
+{
+	enum reg_status st = reg_attach(d->options->arena, &d->reg);
+
+	switch (st) {
+	case REG_OK:
+		return own(d);
+	case REG_NO_ARENA:
+		return make(d);
+	case REG_BAD_MAGIC:
+	case REG_BAD_LAYOUT:
+	case REG_CORRUPT:
+		return quarantine(d, st);
+	default:
+		log_error("arena not attached", "path=%s err=%s", d->options->arena,
+			  reg_status_text(st));
+		return RD_EXIT_FAILED;
+	}
+}
+
+int rd_arena_open(struct rd_daemon *d)
+{
+	int code = attach_or_make(d);
+	enum reg_status st;
+
+	if (code != RD_EXIT_OK)
+		return code;
+	st = reg_join(d->reg, REG_KIND_REGISTRYD, &d->me);
+	if (st != REG_OK) {
+		log_error("not joined", "path=%s err=%s", d->options->arena, reg_status_text(st));
+		return RD_EXIT_FAILED;
+	}
+	if (d->options->no_store)
+		reg_store_loaded_set(d->reg);
+	return RD_EXIT_OK;
+}

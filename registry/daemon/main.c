@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* fsb-registryd: command line. */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/io.h"
+#include "base/log.h"
+#include "base/opt.h"
+#include "daemon.h"
+
+struct args {
+	const char *instance, *run_dir, *arena;
+	struct opt_list agents;
+	int64_t max_agents, max_sandboxes, agent_timeout_s, exited_ttl_s, reap_interval_ms;
+	bool no_store;
+	char run_dir_buf[PATH_MAX], arena_buf[PATH_MAX];
+};
+
+static int parse(struct args *a, int argc, char **argv, struct err *err)
+{
+	const struct opt opts[] = {
+		{.name = "instance", .kind = OPT_STRING, .arg = "NAME", .def = "default",
+		 .help = "instance; names the run directory and the arena", .string = &a->instance},
+		{.name = "run-dir", .kind = OPT_STRING, .arg = "DIR",
+		 .help = "run directory (default /run/fsb/INSTANCE)", .string = &a->run_dir},
+		{.name = "arena", .kind = OPT_STRING, .arg = "PATH",
+		 .help = "arena file (default /dev/shm/fsb-INSTANCE)", .string = &a->arena},
+		{.name = "agent", .kind = OPT_LIST, .arg = "ADDRESS",
+		 .help = "an agent to dial (unix:PATH or HOST:PORT), beside RUN-DIR/agents/*.sock",
+		 .list = &a->agents},
+		{.name = "max-agents", .kind = OPT_INT, .arg = "N", .def = "16384", .min = 1,
+		 .max = 131072, .help = "agents in a new arena", .number = &a->max_agents},
+		{.name = "max-sandboxes", .kind = OPT_INT, .arg = "N", .def = "1048576", .min = 1,
+		 .max = 4194304, .help = "sandbox records in a new arena",
+		 .number = &a->max_sandboxes},
+		{.name = "agent-timeout", .kind = OPT_INT, .arg = "S", .def = "10", .min = 1,
+		 .max = 86400, .help = "seconds without a sign of life until an agent is lost",
+		 .number = &a->agent_timeout_s},
+		{.name = "exited-ttl", .kind = OPT_INT, .arg = "S", .def = "3600", .min = 0,
+		 .max = 315360000, .help = "seconds that an exited sandbox is kept",
+		 .number = &a->exited_ttl_s},
+		{.name = "reap-interval-ms", .kind = OPT_INT, .arg = "MS", .def = "200", .min = 10,
+		 .max = 60000, .help = "how often dead processes are looked for",
+		 .number = &a->reap_interval_ms},
+		{.name = "no-store", .kind = OPT_FLAG,
+		 .help = "nobody will load a store: open for business at once", .flag = &a->no_store},
+		{0},
+	};
+	const struct opt_program prog = {
+		.usage = "fsb-registryd [options]",
+		.summary = "Owns the registry's arena: makes or re-attaches it, reaps dead processes, watches agents, expires sandboxes.",
+		.opts = opts,
+		.epilog = "Exit codes: 0 ended by a signal, 2 bad usage, 3 another fsb-registryd has the arena or it was\n"
+			  "replaced, 1 anything else.\n",
+	};
+	int npos = 0;
+	int r = opt_parse(&prog, argc, argv, &npos, err);
+
+	if (r == OPT_OK && npos)
+		return err_set(err, -EINVAL, "unexpected argument '%s'", argv[1]);
+	return r;
+}
+
+static void fill_defaults(struct args *a)
+{
+	if (!a->run_dir) {
+		snprintf(a->run_dir_buf, sizeof(a->run_dir_buf), "/run/fsb/%s", a->instance);
+		a->run_dir = a->run_dir_buf;
+	}
+	if (!a->arena) {
+		snprintf(a->arena_buf, sizeof(a->arena_buf), "/dev/shm/fsb-%s", a->instance);
+		a->arena = a->arena_buf;
+	}
+}
+
+static int run(const struct args *a)
+{
+	const struct rd_options options = {
+		.run_dir = a->run_dir,
+		.arena = a->arena,
+		.agents = a->agents,
+		.max_agents = (uint32_t)a->max_agents,
+		.max_sandboxes = (uint32_t)a->max_sandboxes,
+		.agent_timeout_ns = (uint64_t)a->agent_timeout_s * NS_PER_S,
+		.exited_ttl_ns = (uint64_t)a->exited_ttl_s * NS_PER_S,
+		.reap_interval_ns = (uint64_t)a->reap_interval_ms * NS_PER_MS,
+		.no_store = a->no_store,
+	};
+	int r = io_mkdirs(a->run_dir, 0750);
+
+	if (r < 0) {
+		log_error("run directory not made", "path=%s err=%s", a->run_dir, strerror(-r));
+		return RD_EXIT_FAILED;
+	}
+	return rd_run(&options);
+}
+
+int main(int argc, char **argv)
+{
+	static struct args args;
+	struct err err = ERR_INIT;
+	int r;
+
+	log_init("registryd");
+	r = parse(&args, argc, argv, &err);
+	if (r == OPT_EXIT)
+		return 0;
+	if (r < 0) {
+		fprintf(stderr, "fsb-registryd: %s\n", err.msg);
+		return RD_EXIT_USAGE;
+	}
+	fill_defaults(&args);
+	return run(&args);
+}
