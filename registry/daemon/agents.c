@@ -49,43 +49,52 @@ static void drop(struct rd_agent *a)
 
 /* ---- hello ---- */
 
-static enum reg_status join(struct rd_agent *a, const Fsb__Agent__V1__HelloReply *hello)
+static enum reg_status join(struct rd_agent *a, const struct reg_agent_info *info)
 {
-	const struct reg_agent_info info = {
-		.ns = hello->namespace_[0] ? hello->namespace_ : "default",
-		.name = hello->agent_name,
-		.pool = hello->pool[0] ? hello->pool : "default-pool",
-		.node = hello->node,
-		.address = a->address,
-		.host_ip = hello->host_ip,
-		.capacity = hello->capacity,
-	};
 	enum reg_status st = REG_INVALID;
 
-	if (str_is_dns1123_subdomain(info.name) && str_is_dns1123_label(info.ns) &&
-	    str_is_dns1123_subdomain(info.pool))
-		st = reg_agent_join(a->d->me, &info, &a->id);
+	if (str_is_dns1123_subdomain(info->name) && str_is_dns1123_label(info->ns) &&
+	    str_is_dns1123_subdomain(info->pool))
+		st = reg_agent_join(a->d->me, info, &a->id);
 	if (st != REG_OK)
 		return st;
-	snprintf(a->ns, sizeof(a->ns), "%s", info.ns);
-	snprintf(a->name, sizeof(a->name), "%s", info.name);
+	snprintf(a->ns, sizeof(a->ns), "%s", info->ns);
+	snprintf(a->name, sizeof(a->name), "%s", info->name);
 	return st;
 }
 
-/* An agent has one entry: an older one under another address goes, unless it is alive. */
-static bool take_index(struct rd_agent *a)
+/* The entry of that name under another address. */
+static struct rd_agent *find_namesake(const struct rd_agent *a, const struct reg_agent_info *info)
 {
-	struct rd_agent *other = rd_map_get(&a->d->agent_by_idx, a->id.idx);
+	reg_agent_id id;
+	struct rd_agent *other;
 
-	if (other && other != a && rd_agent_is_up(other)) {
-		log_error("two agents of one name", "agent=%s address=%s other=%s", a->name,
-			  a->address, other->address);
-		a->id.idx = UINT32_MAX;
+	if (reg_agent_find(a->d->me, info->ns, info->name, &id) != REG_OK)
+		return NULL;
+	other = rd_map_get(&a->d->agent_by_idx, id.idx);
+	return other != a ? other : NULL;
+}
+
+/* An agent has one entry: an older one goes, unless it is alive. false: has logged why not. */
+static bool take(struct rd_agent *a, const struct reg_agent_info *info)
+{
+	struct rd_agent *other = find_namesake(a, info);
+	enum reg_status st;
+
+	if (other && rd_agent_is_up(other)) {
+		log_error("two agents of one name", "agent=%s namespace=%s address=%s other=%s",
+			  info->name, info->ns, a->address, other->address);
 		return false;
 	}
-	if (other && other != a)
+	if (other)
 		drop(other);
-	return rd_map_put(&a->d->agent_by_idx, a->id.idx, a) == 0;
+	st = join(a, info);
+	if (st == REG_OK && rd_map_put(&a->d->agent_by_idx, a->id.idx, a) == 0)
+		return true;
+	log_error("agent not taken", "agent=%s namespace=%s pool=%s address=%s err=%s", info->name,
+		  info->ns, info->pool, a->address, reg_status_text(st));
+	a->id.idx = UINT32_MAX;
+	return false;
 }
 
 static void set_images(struct rd_agent *a, char *const *images, size_t n)
@@ -112,19 +121,18 @@ static void note_process(struct rd_agent *a, uint64_t pid)
 static void on_up(void *arg, const Fsb__Agent__V1__HelloReply *hello)
 {
 	struct rd_agent *a = arg;
-	reg_agent_id before = a->id;
-	enum reg_status st;
+	bool new_here = !has_id(a);
+	const struct reg_agent_info info = {
+		.ns = hello->namespace_[0] ? hello->namespace_ : "default",
+		.name = hello->agent_name,
+		.pool = hello->pool[0] ? hello->pool : "default-pool",
+		.node = hello->node,
+		.address = a->address,
+		.host_ip = hello->host_ip,
+		.capacity = hello->capacity,
+	};
 
-	if (a->dead)
-		return;
-	st = join(a, hello);
-	if (st != REG_OK) {
-		log_error("agent not taken", "address=%s agent=%s namespace=%s pool=%s err=%s",
-			  a->address, hello->agent_name, hello->namespace_, hello->pool,
-			  reg_status_text(st));
-		return;
-	}
-	if (!take_index(a))
+	if (a->dead || !take(a, &info))
 		return;
 	seen_now(a);
 	note_process(a, hello->agent_pid);
@@ -135,9 +143,9 @@ static void on_up(void *arg, const Fsb__Agent__V1__HelloReply *hello)
 	set_ready(a, true);
 	reg_agent_heartbeat(a->d->me, a->id, a->seen_unix_ns);
 	rd_sweep_soon(a->d);
-	log_info(before.idx == UINT32_MAX ? "agent joined" : "agent is back",
+	log_info(new_here ? "agent joined" : "agent is back",
 		 "agent=%s namespace=%s pool=%s capacity=%d sandboxes=%zu images=%zu address=%s",
-		 a->name, a->ns, hello->pool, hello->capacity, hello->n_sandboxes, hello->n_images,
+		 a->name, a->ns, info.pool, info.capacity, hello->n_sandboxes, hello->n_images,
 		 a->address);
 }
 
