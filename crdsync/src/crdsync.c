@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The loop: sleep until something is dirty, gather for a moment unless it is urgent, one transaction, publish. A failing store is
- * tried again with growing pauses; nothing here ever makes a create wait that did not ask for it.
+ * The loop: sleep until something is dirty, gather for a moment unless it is urgent, one
+ * transaction, publish. A failing store is tried again with growing pauses; nothing here ever makes
+ * a create wait that did not ask for it.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -22,7 +23,8 @@ volatile sig_atomic_t crdsync_stop;
 #define DRAIN_NS   (5 * NS_PER_S)
 #define POLL_NS	   (100 * NS_PER_MS) /* how late a signal or a parked object may be seen */
 #define CURRENT_NS (1 * NS_PER_S)    /* how often the arena's path is looked at */
-/* Commits are at least this far apart unless something urgent waits: an fsync costs 1–5 ms, 1000 creates a second need not cost 1000. */
+/* Commits are at least this far apart unless something urgent waits: an fsync costs 1–5 ms, 1000
+ * creates a second need not cost 1000. */
 #define GATHER_NS      (5 * NS_PER_MS)
 #define GATHER_STEP_NS (500 * NS_PER_US)
 #define BACKOFF_MIN_NS (50 * NS_PER_MS)
@@ -83,7 +85,8 @@ static int open_store(struct crdsync *c)
 		if (r == 0)
 			break;
 		if (r != -EBUSY) {
-			log_error("store not opened", "store=%s err=%s", c->options->store, err.msg);
+			log_error("store not opened", "store=%s err=%s", c->options->store,
+				  err.msg);
 			return CRDSYNC_EXIT_USAGE;
 		}
 		if (!told)
@@ -157,7 +160,8 @@ static int turn(struct crdsync *c, uint32_t *ret_taken)
 	return r;
 }
 
-/* Lets FAST records come together, until the last commit is GATHER_NS ago, something urgent waits, or a batch is full. */
+/* Lets FAST records come together, until the last commit is GATHER_NS ago, something urgent waits,
+ * or a batch is full. */
 static void gather(struct crdsync *c)
 {
 	while (!crdsync_stop && clock_mono_ns() - c->last_turn_ns < GATHER_NS &&

@@ -16,7 +16,7 @@ extern volatile sig_atomic_t crdsync_stop;
 enum {
 	CRDSYNC_EXIT_OK = 0,
 	CRDSYNC_EXIT_FAILED = 1,
-	CRDSYNC_EXIT_USAGE = 2,	 /* also a store that can't be used as it is */
+	CRDSYNC_EXIT_USAGE = 2, /* also a store that can't be used as it is */
 	CRDSYNC_EXIT_ARENA = 3, /* no arena, or it was replaced: start again */
 };
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Rebuild and reconcile. The store remembers which arena instance used it last, written before store_loaded is published: dying
- * between the two repeats the load (rows that are present already are skipped), and an arena that says "loaded" while the store names another
- * one was loaded from elsewhere, so that no row may be judged by it.
+ * Rebuild and reconcile. The store remembers which arena instance used it last, written before
+ * store_loaded is published: dying between the two repeats the load (rows that are present already
+ * are skipped), and an arena that says "loaded" while the store names another one was loaded from
+ * elsewhere, so that no row may be judged by it.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -60,7 +61,8 @@ static int remove_doomed(struct load *l)
 
 /* ---- a new arena ---- */
 
-/* The name is taken: by the same sandbox (an earlier try), or by a newer one, which means that the row's was gone. */
+/* The name is taken: by the same sandbox (an earlier try), or by a newer one, which means that the
+ * row's was gone. */
 static int insert_taken(struct load *l, const struct crd_row *row)
 {
 	struct reg_sandbox_view view;
@@ -172,10 +174,11 @@ static int adopt_store(struct load *l)
 	int r = l->store->ops->load(l->store, count_row, l, l->err);
 
 	if (r == 0 && l->stats->rows)
-		r = err_set(l->err, -EINVAL,
-			    "the arena was loaded from another store, and this one holds %u sandboxes: "
-			    "give the store that the arena was loaded from, or an empty one",
-			    l->stats->rows);
+		r = err_set(
+			l->err, -EINVAL,
+			"the arena was loaded from another store, and this one holds %u sandboxes: "
+			"give the store that the arena was loaded from, or an empty one",
+			l->stats->rows);
 	if (r == 0)
 		r = l->store->ops->set_instance(l->store, reg_instance(reg), l->err);
 	while (r == 0 && reg_next(l->me, &cursor, NULL, &view)) {

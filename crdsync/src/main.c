@@ -18,23 +18,38 @@ struct args {
 static int parse(struct args *a, int argc, char **argv, struct err *err)
 {
 	const struct opt opts[] = {
-		{.name = "instance", .kind = OPT_STRING, .arg = "NAME", .def = "default",
-		 .help = "instance; names the run directory and the arena", .string = &a->instance},
-		{.name = "run-dir", .kind = OPT_STRING, .arg = "DIR",
-		 .help = "run directory (default /run/fsb/INSTANCE)", .string = &a->run_dir},
-		{.name = "arena", .kind = OPT_STRING, .arg = "PATH",
-		 .help = "arena file (default /dev/shm/fsb-INSTANCE)", .string = &a->arena},
-		{.name = "store", .kind = OPT_STRING, .arg = "URL",
+		{.name = "instance",
+		 .kind = OPT_STRING,
+		 .arg = "NAME",
+		 .def = "default",
+		 .help = "instance; names the run directory and the arena",
+		 .string = &a->instance},
+		{.name = "run-dir",
+		 .kind = OPT_STRING,
+		 .arg = "DIR",
+		 .help = "run directory (default /run/fsb/INSTANCE)",
+		 .string = &a->run_dir},
+		{.name = "arena",
+		 .kind = OPT_STRING,
+		 .arg = "PATH",
+		 .help = "arena file (default /dev/shm/fsb-INSTANCE)",
+		 .string = &a->arena},
+		{.name = "store",
+		 .kind = OPT_STRING,
+		 .arg = "URL",
 		 .help = "where objects are kept (default sqlite:RUN-DIR/store.db)",
 		 .string = &a->store},
 		{0},
 	};
 	const struct opt_program prog = {
 		.usage = "fsb-crdsync [options]",
-		.summary = "Writes the registry's sandbox records to the store, and rebuilds the registry from it.",
+		.summary = "Writes the registry's sandbox records to the store, and rebuilds the "
+			   "registry from it.",
 		.opts = opts,
-		.epilog = "Exit codes: 0 ended by a signal, 2 bad usage or a store that can't be used as it is,\n"
-			  "3 no arena or the arena was replaced (start it again), 1 anything else.\n",
+		.epilog =
+			"Exit codes: 0 ended by a signal, 2 bad usage or a store that can't be "
+			"used as it is,\n"
+			"3 no arena or the arena was replaced (start it again), 1 anything else.\n",
 	};
 	int npos = 0;
 	int r = opt_parse(&prog, argc, argv, &npos, err);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sandbox object → record. What stands in a store may have been edited by hand: every type and range is checked, and the error
- * names the field. Texts of the result point into the parsed document, which the object owns.
+ * Sandbox object → record. What stands in a store may have been edited by hand: every type and
+ * range is checked, and the error names the field. Texts of the result point into the parsed
+ * document, which the object owns.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -53,7 +54,8 @@ static const char *get_text(struct parse *p, const json_t *from, const char *key
 
 	if (!value)
 		return "";
-	if (!json_is_string(value) || strlen(json_string_value(value)) != json_string_length(value)) {
+	if (!json_is_string(value) ||
+	    strlen(json_string_value(value)) != json_string_length(value)) {
 		refuse(p, key, "a text without NUL");
 		return "";
 	}
@@ -147,8 +149,8 @@ static char **get_texts(struct parse *p, const json_t *from, const char *key, si
 }
 
 /*
- * The generated map entries of spec.proto are distinct types of one shape (base, key, value): one reader fills them all through
- * the type that StringMap has.
+ * The generated map entries of spec.proto are distinct types of one shape (base, key, value): one
+ * reader fills them all through the type that StringMap has.
  */
 typedef Fsb__V1__StringMap__EntriesEntry pair_t;
 _Static_assert(sizeof(pair_t) == sizeof(Fsb__V1__SandboxSpec__EnvsEntry) &&
@@ -194,8 +196,7 @@ static void pairs_add(struct pairs *pairs, const ProtobufCMessageDescriptor *typ
 
 /* {"k": "v"} without the key skip (NULL: none). */
 static void get_map(struct parse *p, const json_t *from, const char *field,
-		    const ProtobufCMessageDescriptor *type, bool skip_created_by,
-		    struct pairs *ret)
+		    const ProtobufCMessageDescriptor *type, bool skip_created_by, struct pairs *ret)
 {
 	const json_t *map = get_object(p, from, field);
 	const char *key;
@@ -352,16 +353,17 @@ static void read_annotations(struct parse *p, const json_t *meta, struct reg_req
 	}
 }
 
-/* What the record is on an arena that has just been made; whether it still runs, its agent will tell. */
+/* What the record is on an arena that has just been made; whether it still runs, its agent will
+ * tell. */
 static enum reg_state state_of_phase(struct parse *p, const char *phase)
 {
 	static const struct {
 		const char *phase;
 		enum reg_state state;
 	} phases[] = {
-		{"", REG_RESTORED},	  {"Pending", REG_RESTORED},	 {"Bound", REG_RESTORED},
+		{"", REG_RESTORED},	   {"Pending", REG_RESTORED},	  {"Bound", REG_RESTORED},
 		{"Running", REG_RESTORED}, {"Terminating", REG_RESTORED}, {"Succeeded", REG_EXITED},
-		{"Failed", REG_EXITED},	  {"Expired", REG_EXPIRED},	 {"Lost", REG_LOST},
+		{"Failed", REG_EXITED},	   {"Expired", REG_EXPIRED},	  {"Lost", REG_LOST},
 	};
 
 	for (size_t i = 0; i < sizeof(phases) / sizeof(phases[0]); i++) {
@@ -372,8 +374,8 @@ static enum reg_state state_of_phase(struct parse *p, const char *phase)
 	return REG_RESTORED;
 }
 
-static void read_image(struct parse *p, const json_t *status, const json_t *spec,
-		       struct owned *own, struct reg_request *req)
+static void read_image(struct parse *p, const json_t *status, const json_t *spec, struct owned *own,
+		       struct reg_request *req)
 {
 	const char *image = get_text(p, status, "image");
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Record → Sandbox object. Absent and empty are the same in the CRD, so empty fields are left out. */
+/* Record → Sandbox object. Absent and empty are the same in the CRD, so empty fields are left out.
+ */
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
@@ -13,7 +14,8 @@
 #include "object.h"
 #include "spec.pb-c.h"
 
-/* The object being built; bad is set by the first value that JSON can't hold or by want of memory, and checked once at the end. */
+/* The object being built; bad is set by the first value that JSON can't hold or by want of memory,
+ * and checked once at the end. */
 struct build {
 	const struct reg_sandbox_view *view;
 	const Fsb__V1__SandboxSpec *spec;
@@ -92,7 +94,8 @@ const char *crd_phase(const struct reg_sandbox_view *view)
 
 char *crd_time_format(int64_t unix_s, char *buf, size_t size)
 {
-	const int64_t last = INT64_C(253402300799); /* 9999-12-31T23:59:59Z: RFC 3339 has four digits */
+	const int64_t last =
+		INT64_C(253402300799); /* 9999-12-31T23:59:59Z: RFC 3339 has four digits */
 	time_t t = unix_s > last ? last : unix_s;
 	struct tm tm;
 
@@ -101,7 +104,8 @@ char *crd_time_format(int64_t unix_s, char *buf, size_t size)
 	return buf;
 }
 
-/* metadata.uid is a UUID where the API server makes it; here the id's 32 hex digits in that shape. */
+/* metadata.uid is a UUID where the API server makes it; here the id's 32 hex digits in that shape.
+ */
 static void put_uid(struct build *b, json_t *meta, const char *id)
 {
 	char uid[40];
@@ -110,7 +114,8 @@ static void put_uid(struct build *b, json_t *meta, const char *id)
 		put_text(b, meta, "uid", id);
 		return;
 	}
-	snprintf(uid, sizeof(uid), "%.8s-%.4s-%.4s-%.4s-%.12s", id, id + 8, id + 12, id + 16, id + 20);
+	snprintf(uid, sizeof(uid), "%.8s-%.4s-%.4s-%.4s-%.12s", id, id + 8, id + 12, id + 16,
+		 id + 20);
 	put_text(b, meta, "uid", uid);
 }
 
@@ -228,7 +233,8 @@ static json_t *build_spec(struct build *b)
 	return spec;
 }
 
-/* host:port in the order of the request; only a sandbox in its agent's network can be reached so. */
+/* host:port in the order of the request; only a sandbox in its agent's network can be reached so.
+ */
 static void put_endpoints(struct build *b, json_t *status)
 {
 	json_t *endpoints;

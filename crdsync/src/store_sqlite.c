@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The store as one SQLite file. WAL, so that a reader (sqlite3, a backup) never blocks the writer; synchronous=FULL, because in WAL
- * mode NORMAL leaves a committed transaction in the page cache, and a STRONG create is acknowledged on the strength of that
- * commit. One crdsync at a time holds a lock file beside the database.
+ * The store as one SQLite file. WAL, so that a reader (sqlite3, a backup) never blocks the writer;
+ * synchronous=FULL, because in WAL mode NORMAL leaves a committed transaction in the page cache,
+ * and a STRONG create is acknowledged on the strength of that commit. One crdsync at a time holds a
+ * lock file beside the database.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -108,7 +109,8 @@ static int take_lock(const char *path, int *ret_fd, struct err *err)
 	return 0;
 }
 
-/* New (no tables, no mark): *ret_new. Else it must be marked as ours and of a version that we know. */
+/* New (no tables, no mark): *ret_new. Else it must be marked as ours and of a version that we know.
+ */
 static int check_ours(sqlite3 *db, const char *path, bool *ret_new, struct err *err)
 {
 	int app = 0, version = 0, tables = 0, r;
@@ -127,7 +129,8 @@ static int check_ours(sqlite3 *db, const char *path, bool *ret_new, struct err *
 			       path);
 	if (version > STORE_VERSION)
 		return err_set(err, -EINVAL,
-			       "'%s' has schema version %d, this build knows up to %d; use the newer build",
+			       "'%s' has schema version %d, this build knows up to %d; use the "
+			       "newer build",
 			       path, version, STORE_VERSION);
 	return 0;
 }
@@ -153,10 +156,11 @@ static int prepare(struct store_sqlite *s, struct err *err)
 {
 	int rc;
 
-	rc = sqlite3_prepare_v3(s->db,
-				"INSERT INTO objects(id, namespace, name, json) VALUES(?1, ?2, ?3, ?4)"
-				" ON CONFLICT(id) DO UPDATE SET json = excluded.json",
-				-1, SQLITE_PREPARE_PERSISTENT, &s->put, NULL);
+	rc = sqlite3_prepare_v3(
+		s->db,
+		"INSERT INTO objects(id, namespace, name, json) VALUES(?1, ?2, ?3, ?4)"
+		" ON CONFLICT(id) DO UPDATE SET json = excluded.json",
+		-1, SQLITE_PREPARE_PERSISTENT, &s->put, NULL);
 	if (rc == SQLITE_OK)
 		rc = sqlite3_prepare_v3(s->db, "DELETE FROM objects WHERE id = ?1", -1,
 					SQLITE_PREPARE_PERSISTENT, &s->del, NULL);
@@ -169,7 +173,8 @@ static int open_db(struct store_sqlite *s, const char *path, struct err *err)
 	int rc, r;
 
 	rc = sqlite3_open_v2(path, &s->db,
-			     SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, NULL);
+			     SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
+			     NULL);
 	if (rc != SQLITE_OK)
 		return err_set(err, errno_of(rc), "open store '%s': %s", path,
 			       s->db ? sqlite3_errmsg(s->db) : "out of memory");
@@ -203,9 +208,9 @@ static int sqlite_load(struct crd_store *store, int (*row)(void *arg, const stru
 	sqlite3_stmt *stmt = NULL;
 	int rc, r = 0;
 
-	rc = sqlite3_prepare_v2(
-		s->db, "SELECT id, namespace, name, json FROM objects ORDER BY rowid DESC", -1,
-		&stmt, NULL);
+	rc = sqlite3_prepare_v2(s->db,
+				"SELECT id, namespace, name, json FROM objects ORDER BY rowid DESC",
+				-1, &stmt, NULL);
 	while (rc == SQLITE_OK || rc == SQLITE_ROW) {
 		rc = sqlite3_step(stmt);
 		if (rc != SQLITE_ROW)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One turn in steps, and what a death leaves at each: taken (bits cleared, nothing else: reg_dirty_rescan of the successor finds
- * them by revision), begun (the arena knows that the store may hold them: the same), written (an open transaction, which SQLite
- * rolls back), committed (the rows are there and the arena does not know: written once more), published.
+ * One turn in steps, and what a death leaves at each: taken (bits cleared, nothing else:
+ * reg_dirty_rescan of the successor finds them by revision), begun (the arena knows that the store
+ * may hold them: the same), written (an open transaction, which SQLite rolls back), committed (the
+ * rows are there and the arena does not know: written once more), published.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -31,7 +32,8 @@ struct op {
 
 struct parked {
 	reg_sandbox_id sandbox;
-	uint64_t due_ns, delay_ns; /* due_ns UINT64_MAX: tried again, forgotten unless it fails again */
+	uint64_t due_ns,
+		delay_ns; /* due_ns UINT64_MAX: tried again, forgotten unless it fails again */
 };
 
 struct crd_writer {
@@ -89,7 +91,8 @@ void crd_writer_stats_get(const struct crd_writer *writer, struct crd_writer_sta
 static struct parked *find_parked(struct crd_writer *w, reg_sandbox_id sandbox)
 {
 	for (uint32_t i = 0; i < w->parked_count; i++) {
-		if (w->parked[i].sandbox.idx == sandbox.idx && w->parked[i].sandbox.gen == sandbox.gen)
+		if (w->parked[i].sandbox.idx == sandbox.idx &&
+		    w->parked[i].sandbox.gen == sandbox.gen)
 			return &w->parked[i];
 	}
 	return NULL;
@@ -103,7 +106,8 @@ static void unpark(struct crd_writer *w, reg_sandbox_id sandbox)
 		*p = w->parked[--w->parked_count];
 }
 
-/* Tries again later, each time twice as late. With a full table it is tried again at once, with the next turn. */
+/* Tries again later, each time twice as late. With a full table it is tried again at once, with the
+ * next turn. */
 static void park(struct crd_writer *w, reg_sandbox_id sandbox, const struct err *why)
 {
 	struct parked *p = find_parked(w, sandbox);
@@ -152,8 +156,9 @@ static int encode(struct crd_writer *w, struct op *op, struct err *err)
 	enum reg_status st = copy_blobs(w, op->sandbox);
 
 	if (st != REG_OK)
-		return st == REG_STALE ? -ESTALE :
-					 err_set(err, -EBADMSG, "read blobs: %s", reg_status_text(st));
+		return st == REG_STALE
+			       ? -ESTALE
+			       : err_set(err, -EBADMSG, "read blobs: %s", reg_status_text(st));
 	return crd_object_encode(&w->view, w->spec, w->labels, clock_unix_ns(), &op->json,
 				 &op->json_len, err);
 }
@@ -183,7 +188,8 @@ static void begin_one(struct crd_writer *w, reg_sandbox_id sandbox)
 		r = encode(w, op, &err);
 	if (r == 0)
 		w->op_count++;
-	else if (r != -ESTALE) /* stale: it went meanwhile, and its GONE record is dirty in its turn */
+	else if (r !=
+		 -ESTALE) /* stale: it went meanwhile, and its GONE record is dirty in its turn */
 		park(w, sandbox, &err);
 }
 
@@ -226,9 +232,9 @@ static void publish(struct crd_writer *w)
 	w->stats.commits++;
 	for (uint32_t i = 0; i < w->op_count; i++) {
 		struct op *op = &w->ops[i];
-		uint64_t lag = op->dirty_since_ns && op->dirty_since_ns < now ?
-				       now - op->dirty_since_ns :
-				       0;
+		uint64_t lag = op->dirty_since_ns && op->dirty_since_ns < now
+				       ? now - op->dirty_since_ns
+				       : 0;
 
 		if (op->gone) {
 			w->stats.deleted++;

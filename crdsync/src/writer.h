@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Outbound: the arena's dirty set → the store, newest state first written, once per turn. Has no policy. What is taken and not
- * written is dirty again; what can't be written for a reason of its own waits by itself and holds up nothing else.
+ * Outbound: the arena's dirty set → the store, newest state first written, once per turn. Has no
+ * policy. What is taken and not written is dirty again; what can't be written for a reason of its
+ * own waits by itself and holds up nothing else.
  */
 #ifndef CRDSYNC_WRITER_H
 #define CRDSYNC_WRITER_H
@@ -21,13 +22,15 @@ struct crd_writer *crd_writer_new(struct reg_self *me, struct crd_store *store);
 struct crd_writer *crd_writer_free(struct crd_writer *writer);
 
 /*
- * One turn: takes what is dirty (at most CRD_BATCH_MAX), writes it in one transaction, publishes it. *ret_taken (may be NULL) is how
- * many were taken. Negative errno: the store refused; everything taken is dirty again.
+ * One turn: takes what is dirty (at most CRD_BATCH_MAX), writes it in one transaction, publishes
+ * it. *ret_taken (may be NULL) is how many were taken. Negative errno: the store refused;
+ * everything taken is dirty again.
  */
 enum { CRD_BATCH_MAX = 512 };
 int crd_writer_turn(struct crd_writer *writer, uint32_t *ret_taken, struct err *err);
 
-/* Objects that wait by themselves because they can't be written; what is due becomes dirty again in the next turn. */
+/* Objects that wait by themselves because they can't be written; what is due becomes dirty again in
+ * the next turn. */
 uint32_t crd_writer_parked(const struct crd_writer *writer);
 
 struct crd_writer_stats {

@@ -2,8 +2,8 @@
 /*
  * Agents: one link each, kept up; join at hello, heartbeats, loss and return. An agent is
  *   not ready at once when its process is gone, or when it was never ready;
- *   lost after agent_timeout without a sign of life: its RUNNING sandboxes become LOST (sweep.c does that walk);
- *   back with its next hello: merge.c compares what it reports with the arena.
+ *   lost after agent_timeout without a sign of life: its RUNNING sandboxes become LOST (sweep.c
+ * does that walk); back with its next hello: merge.c compares what it reports with the arena.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -79,6 +79,7 @@ static struct rd_agent *find_namesake(const struct rd_agent *a, const struct reg
 static bool take(struct rd_agent *a, const struct reg_agent_info *info)
 {
 	struct rd_agent *other = find_namesake(a, info);
+	const uint32_t before = a->id.idx;
 	enum reg_status st;
 
 	if (other && rd_agent_is_up(other)) {
@@ -89,6 +90,8 @@ static bool take(struct rd_agent *a, const struct reg_agent_info *info)
 	if (other)
 		drop(other);
 	st = join(a, info);
+	if (st == REG_OK && before != UINT32_MAX && before != a->id.idx)
+		rd_map_del(&a->d->agent_by_idx, before); /* it has changed its name */
 	if (st == REG_OK && rd_map_put(&a->d->agent_by_idx, a->id.idx, a) == 0)
 		return true;
 	log_error("agent not taken", "agent=%s namespace=%s pool=%s address=%s err=%s", info->name,
@@ -322,8 +325,8 @@ void rd_agent_socket_gone(struct rd_daemon *d, const char *address)
 }
 
 /*
- * A predecessor's agents: ready or not as they stand in the arena, until they answer or their time is over. Without them nobody
- * would notice an agent that went while no registryd ran.
+ * A predecessor's agents: ready or not as they stand in the arena, until they answer or their time
+ * is over. Without them nobody would notice an agent that went while no registryd ran.
  */
 void rd_agents_from_arena(struct rd_daemon *d)
 {
@@ -377,8 +380,7 @@ bool rd_agent_is_out(struct rd_daemon *d, const struct rd_agent *agent)
 {
 	if (agent)
 		return agent->lost;
-	return d->store_loaded &&
-	       clock_mono_ns() - d->loaded_ns > d->options->agent_timeout_ns;
+	return d->store_loaded && clock_mono_ns() - d->loaded_ns > d->options->agent_timeout_ns;
 }
 
 void rd_agents_done(struct rd_daemon *d)

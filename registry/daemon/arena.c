@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Getting the arena: re-attach to the one that is there, make one where there is none, quarantine one that can't be trusted. Nothing
- * of a bad arena is ever mended: the store and the agents know enough to rebuild it.
+ * Getting the arena: re-attach to the one that is there, make one where there is none, quarantine
+ * one that can't be trusted. Nothing of a bad arena is ever mended: the store and the agents know
+ * enough to rebuild it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,8 +19,9 @@
 #include "daemon.h"
 
 /*
- * Agents refuse commands from an older controller epoch than they have seen, and they outlive the arena: the last epoch is kept in
- * the run directory, and each new arena gets the next one. Re-attaching keeps it: the workers' links are of the same epoch.
+ * Agents refuse commands from an older controller epoch than they have seen, and they outlive the
+ * arena: the last epoch is kept in the run directory, and each new arena gets the next one.
+ * Re-attaching keeps it: the workers' links are of the same epoch.
  */
 static uint64_t next_epoch(struct rd_daemon *d)
 {
@@ -67,8 +69,8 @@ static int quarantine(struct rd_daemon *d, enum reg_status why)
 	snprintf(bad, sizeof(bad), "%s.bad-%" PRId64, d->options->arena,
 		 clock_unix_ns() / (int64_t)NS_PER_S);
 	if (rename(d->options->arena, bad) < 0) {
-		log_error("bad arena not moved away", "path=%s err=%s errno=%d",
-			  d->options->arena, reg_status_text(why), errno);
+		log_error("bad arena not moved away", "path=%s err=%s errno=%d", d->options->arena,
+			  reg_status_text(why), errno);
 		return RD_EXIT_FAILED;
 	}
 	log_error("arena quarantined", "path=%s kept_as=%s err=%s", d->options->arena, bad,
@@ -86,8 +88,7 @@ static int own(struct rd_daemon *d)
 		return RD_EXIT_OK;
 	}
 	if (st == REG_IN_USE)
-		log_error("another fsb-registryd serves this arena", "path=%s",
-			  d->options->arena);
+		log_error("another fsb-registryd serves this arena", "path=%s", d->options->arena);
 	else
 		log_error("owner role not taken", "path=%s err=%s", d->options->arena,
 			  reg_status_text(st));

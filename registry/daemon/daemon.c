@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The life of fsb-registryd: arena, loop, timers, end. What each timer does stands in the files of its own. */
+/* The life of fsb-registryd: arena, loop, timers, end. What each timer does stands in the files of
+ * its own. */
 #include "daemon.h"
 
 #include <signal.h>
@@ -7,8 +8,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-#define TICK_NS	  (25 * NS_PER_MS)
-#define SCRUB_NS  (10 * NS_PER_S)
+#define TICK_NS	   (25 * NS_PER_MS)
+#define SCRUB_NS   (10 * NS_PER_S)
 #define CURRENT_NS (1 * NS_PER_S)
 
 void rd_end(struct rd_daemon *d, int exit_code)

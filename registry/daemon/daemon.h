@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the parts of fsb-registryd share. One thread, one gloop; every function here runs on it. The arena is the truth: whatever
- * stands in these structs can be lost with the process and is found again from the arena and from what the agents report.
+ * What the parts of fsb-registryd share. One thread, one gloop; every function here runs on it. The
+ * arena is the truth: whatever stands in these structs can be lost with the process and is found
+ * again from the arena and from what the agents report.
  */
 #ifndef REGISTRYD_DAEMON_H
 #define REGISTRYD_DAEMON_H
@@ -40,13 +41,14 @@ struct rd_agent {
 	struct agentlink *link;
 	reg_agent_id id; /* idx UINT32_MAX: has never said hello */
 	char ns[REG_NAMESPACE_MAX + 1], name[REG_NAME_MAX + 1];
-	bool from_flag;	  /* given by --agent: kept for ever */
-	bool ready, lost; /* as this daemon has told the arena */
-	bool dead;	  /* to be freed by the next tick; never used again */
-	struct procid process;	 /* pid 0: not known, or not of this host */
-	uint64_t seen_ns;	 /* CLOCK_MONOTONIC: last hello, heartbeat or start */
-	int64_t seen_unix_ns;	 /* the same for readers */
-	struct rd_reported *reported; /* ids of the last hello, until they are compared with the arena */
+	bool from_flag;	       /* given by --agent: kept for ever */
+	bool ready, lost;      /* as this daemon has told the arena */
+	bool dead;	       /* to be freed by the next tick; never used again */
+	struct procid process; /* pid 0: not known, or not of this host */
+	uint64_t seen_ns;      /* CLOCK_MONOTONIC: last hello, heartbeat or start */
+	int64_t seen_unix_ns;  /* the same for readers */
+	struct rd_reported
+		*reported; /* ids of the last hello, until they are compared with the arena */
 };
 
 struct rd_daemon {
@@ -92,7 +94,8 @@ void rd_agents_dial(struct rd_daemon *d);
 /* Liveness, every tick. */
 void rd_agents_check(struct rd_daemon *d);
 void rd_agents_done(struct rd_daemon *d);
-/* The agent that holds a record, by index or (a restored one) by name; NULL: not known to this daemon. */
+/* The agent that holds a record, by index or (a restored one) by name; NULL: not known to this
+ * daemon. */
 struct rd_agent *rd_agent_of(struct rd_daemon *d, const struct reg_sandbox_view *view);
 /* Its link is up: commands can go. */
 bool rd_agent_is_up(const struct rd_agent *agent);

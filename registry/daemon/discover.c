@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Agents of this host are found by their sockets: RUN_DIR/agents/NAME.sock, seen by inotify and by one walk at the start. */
+/* Agents of this host are found by their sockets: RUN_DIR/agents/NAME.sock, seen by inotify and by
+ * one walk at the start. */
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
@@ -91,7 +92,8 @@ int rd_discover_start(struct rd_daemon *d, struct err *err)
 	s->fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	if (s->fd < 0)
 		return err_errno(err, errno, "inotify_init1");
-	if (inotify_add_watch(s->fd, s->dir, IN_CREATE | IN_MOVED_TO | IN_DELETE | IN_MOVED_FROM) < 0)
+	if (inotify_add_watch(s->fd, s->dir, IN_CREATE | IN_MOVED_TO | IN_DELETE | IN_MOVED_FROM) <
+	    0)
 		return err_errno(err, errno, "watch '%s'", s->dir);
 	s->watch = gloop_fd_add(d->loop, s->fd, on_readable, d, err);
 	if (!s->watch)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Exit and removal events. An exit may be seen here before the worker that commanded the start has its acknowledgement and commits:
- * such an exit waits until the record is RUNNING (or somebody has undone it).
+ * Exit and removal events. An exit may be seen here before the worker that commanded the start has
+ * its acknowledgement and commits: such an exit waits until the record is RUNNING (or somebody has
+ * undone it).
  */
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +17,8 @@ struct rd_exit {
 	struct reg_exit exit;
 };
 
-/* true: settled. A delete that came while it was RESTORED is asked for again, now that it can be. */
+/* true: settled. A delete that came while it was RESTORED is asked for again, now that it can be.
+ */
 static bool settle(struct rd_daemon *d, reg_sandbox_id sandbox, const struct reg_exit *exit)
 {
 	struct reg_sandbox_view view;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Expire times as a heap, one entry per record. The heap is a cache: when an entry falls due the record is read, and what it says
- * counts. A sandbox that is still starting runs first and is stopped then.
+ * Expire times as a heap, one entry per record. The heap is a cache: when an entry falls due the
+ * record is read, and what it says counts. A sandbox that is still starting runs first and is
+ * stopped then.
  */
 #include <stdlib.h>
 #include <string.h>

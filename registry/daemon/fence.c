@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Asking an agent "do you run it?". The question is a fence: after a "no" no command that lies unread in somebody's stream can
- * start it any more, so the answer stays true.
+ * Asking an agent "do you run it?". The question is a fence: after a "no" no command that lies
+ * unread in somebody's stream can start it any more, so the answer stays true.
  */
 #include <stdlib.h>
 

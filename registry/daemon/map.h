@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* uint32 index → pointer, open addressing. Process-local bookkeeping only; nothing of it is in the arena. */
+/* uint32 index → pointer, open addressing. Process-local bookkeeping only; nothing of it is in the
+ * arena. */
 #ifndef REGISTRYD_MAP_H
 #define REGISTRYD_MAP_H
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An agent's report against the arena. Runs at each hello, repeated ones too, so every step is idempotent.
+ * An agent's report against the arena. Runs at each hello, repeated ones too, so every step is
+ * idempotent.
  *
  *   reported     arena says                    what is done
  *   running      RESTORED, LOST                adopted, found
@@ -8,11 +9,11 @@
  *                RUNNING at another agent      stopped there
  *   exited       RUNNING, LOST, RESTORED,
  *                STARTING (as soon as it runs) exited
- *   either       nothing, older than the arena inserted and adopted: the arena was lost, and so was its row or its turn
- *   either       nothing, of this arena        removed there: deleted while the agent was away
- *   either       another id under that name    removed there
- *   not at all   RUNNING, LOST with a slot     asked for (fence: a start may have crossed the hello); no: exited, code unknown
- *   not at all   RESTORED                      asked for; no: lost
+ *   either       nothing, older than the arena inserted and adopted: the arena was lost, and so was
+ * its row or its turn either       nothing, of this arena        removed there: deleted while the
+ * agent was away either       another id under that name    removed there not at all   RUNNING,
+ * LOST with a slot     asked for (fence: a start may have crossed the hello); no: exited, code
+ * unknown not at all   RESTORED                      asked for; no: lost
  */
 #include <stdlib.h>
 #include <stdio.h>
@@ -91,17 +92,24 @@ static enum reg_status insert(struct rd_agent *a, const Fsb__Agent__V1__SandboxR
 	char image[REG_IMAGE_MAX + 1];
 	uint16_t ports[REG_PORTS_MAX];
 	struct reg_restore restore = {
-		.req = {
-			.ns = meta->namespace_, .name = meta->name, .id = meta->id,
-			.pool = meta->pool, .request_id = meta->request_id,
-			.spec = report->spec.data, .spec_len = (uint32_t)report->spec.len,
-			.created_unix_ns = meta->created_unix_ns,
-			.expire_unix_s = meta->expire_unix_s,
-			.policy = meta->failure_policy ? REG_AUTO_RECREATE : REG_MANUAL,
-			.recovery_timeout_s = meta->recovery_timeout_s,
-			.consistency = meta->consistency ? REG_STRONG : REG_FAST,
-		},
-		.state = !exited ? REG_RESTORED : report->stopped ? REG_EXPIRED : REG_EXITED,
+		.req =
+			{
+				.ns = meta->namespace_,
+				.name = meta->name,
+				.id = meta->id,
+				.pool = meta->pool,
+				.request_id = meta->request_id,
+				.spec = report->spec.data,
+				.spec_len = (uint32_t)report->spec.len,
+				.created_unix_ns = meta->created_unix_ns,
+				.expire_unix_s = meta->expire_unix_s,
+				.policy = meta->failure_policy ? REG_AUTO_RECREATE : REG_MANUAL,
+				.recovery_timeout_s = meta->recovery_timeout_s,
+				.consistency = meta->consistency ? REG_STRONG : REG_FAST,
+			},
+		.state = !exited	   ? REG_RESTORED
+			 : report->stopped ? REG_EXPIRED
+					   : REG_EXITED,
 		.agent_name = a->name,
 		.generation = meta->generation,
 		.started_unix_ns = report->started_unix_ns,
@@ -142,8 +150,9 @@ static void take_unknown(struct rd_agent *a, const Fsb__Agent__V1__SandboxReport
 		log_warn("unknown sandbox adopted", "namespace=%s name=%s id=%s agent=%s",
 			 meta->namespace_, meta->name, meta->id, a->name);
 	} else {
-		log_error("unknown sandbox not adopted", "namespace=%s name=%s id=%s agent=%s err=%s",
-			  meta->namespace_, meta->name, meta->id, a->name,
+		log_error("unknown sandbox not adopted",
+			  "namespace=%s name=%s id=%s agent=%s err=%s", meta->namespace_,
+			  meta->name, meta->id, a->name,
 			  err.msg[0] ? err.msg : reg_status_text(st));
 	}
 }
@@ -162,9 +171,9 @@ static void merge_unknown(struct rd_agent *a, const Fsb__Agent__V1__SandboxRepor
 
 static void adopt(struct rd_agent *a, const struct reg_sandbox_view *view)
 {
-	enum reg_status st = view->state == REG_LOST && view->agent.idx == a->id.idx ?
-				     reg_found(a->d->me, view->sandbox) :
-				     reg_adopt(a->d->me, view->sandbox, a->id);
+	enum reg_status st = view->state == REG_LOST && view->agent.idx == a->id.idx
+				     ? reg_found(a->d->me, view->sandbox)
+				     : reg_adopt(a->d->me, view->sandbox, a->id);
 
 	if (st == REG_OK)
 		rd_expiry_note(a->d, view->sandbox, view->expire_unix_s);
@@ -191,7 +200,8 @@ static void merge_running(struct rd_agent *a, const struct reg_sandbox_view *vie
 		break;
 	case REG_EXITED:
 	case REG_EXPIRED:
-		rd_stop_leftover(a, view->id, view->generation, "its record says that it has ended");
+		rd_stop_leftover(a, view->id, view->generation,
+				 "its record says that it has ended");
 		break;
 	default:
 		break; /* RESERVED, STARTING: its worker, or the reaper after it, will say */
@@ -236,7 +246,8 @@ static void merge_one(struct rd_agent *a, const Fsb__Agent__V1__SandboxReport *r
 	} else if (report->state == FSB__AGENT__V1__REPORT_STATE__RUNNING) {
 		merge_running(a, &view);
 	} else if (view.state == REG_RESTORED || view.state == REG_LOST) {
-		rd_merge_missing(a, &view); /* still starting: ask, the answer comes when it is known */
+		rd_merge_missing(
+			a, &view); /* still starting: ask, the answer comes when it is known */
 	}
 }
 
@@ -299,11 +310,12 @@ static void gone_for_good(struct rd_daemon *d, const struct missing *m,
 	struct reg_exit exit = rd_exit_of(NULL);
 	char message[REG_MESSAGE_MAX + 1];
 
-	snprintf(message, sizeof(message), "agent %.100s no longer has it; how it ended was not seen",
-		 m->agent_name);
+	snprintf(message, sizeof(message),
+		 "agent %.100s no longer has it; how it ended was not seen", m->agent_name);
 	if (view->state == REG_RUNNING || view->state == REG_RESTORED)
 		reg_lost(d->me, m->sandbox, message);
-	/* what held a slot has run here under this arena and has ended; what was restored stays LOST */
+	/* what held a slot has run here under this arena and has ended; what was restored stays
+	 * LOST */
 	if (view->state != REG_RESTORED)
 		reg_exited(d->me, m->sandbox, &exit);
 	else if (view->deleting && reg_stop(d->me, m->sandbox, REG_STOP_DELETE, NULL) == REG_OK)
@@ -333,7 +345,8 @@ static void on_answer(struct rd_daemon *d, void *arg, enum rd_fence answer,
 		merge_exited(a, &view, &exit);
 		break;
 	case RD_FENCE_NOT:
-		if (view.state == REG_RUNNING || view.state == REG_LOST || view.state == REG_RESTORED)
+		if (view.state == REG_RUNNING || view.state == REG_LOST ||
+		    view.state == REG_RESTORED)
 			gone_for_good(d, m, &view);
 		break;
 	case RD_FENCE_NO_ANSWER:

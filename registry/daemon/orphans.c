@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Dead participants. What they had only reserved, reg_reap takes back; what they may have sent to an agent belongs to us until the
- * agent has said (fence) whether it runs: commit or abort. An agent that does not answer keeps the record STARTING, under our
- * ownership, until it is declared lost; then the record is committed and LOST, so that its name says what happened. If we die
+ * Dead participants. What they had only reserved, reg_reap takes back; what they may have sent to
+ * an agent belongs to us until the agent has said (fence) whether it runs: commit or abort. An
+ * agent that does not answer keeps the record STARTING, under our ownership, until it is declared
+ * lost; then the record is committed and LOST, so that its name says what happened. If we die
  * before, our successor reaps us and asks again.
  */
 #include <stdio.h>
@@ -105,7 +106,8 @@ static void give_up(struct rd_daemon *d, struct rd_orphan *o, const struct reg_s
 	char message[REG_MESSAGE_MAX + 1];
 
 	snprintf(message, sizeof(message),
-		 "its worker died during the start and agent %.100s is unreachable: it may or may not run",
+		 "its worker died during the start and agent %.100s is unreachable: it may or may "
+		 "not run",
 		 view->agent_name);
 	if (commit(d, o, clock_unix_ns()) == REG_OK)
 		reg_lost(d->me, o->lease.sandbox, message);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * STOPPING records until somebody has confirmed the end: ours (expiry, exited-ttl) at once, a worker's when two seconds have passed
- * without a confirmation, because the worker may be dead. Stop is idempotent at the agent, so commanding twice does no harm.
+ * STOPPING records until somebody has confirmed the end: ours (expiry, exited-ttl) at once, a
+ * worker's when two seconds have passed without a confirmation, because the worker may be dead.
+ * Stop is idempotent at the agent, so commanding twice does no harm.
  *
- * With its agent lost nobody can confirm. Such a record is let go: a user must be able to delete a LOST sandbox. If the agent comes
- * back with it after all, merge.c finds a sandbox of this arena's time without a record and has it removed.
+ * With its agent lost nobody can confirm. Such a record is let go: a user must be able to delete a
+ * LOST sandbox. If the agent comes back with it after all, merge.c finds a sandbox of this arena's
+ * time without a record and has it removed.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -114,7 +116,8 @@ void rd_stops_drive(struct rd_daemon *d)
 	while (i < d->stops.size) {
 		struct rd_stop *s = d->stops.cells[i].value;
 
-		/* deleting may shift a later cell into this place: look at it again. One shifted round the end waits a tick */
+		/* deleting may shift a later cell into this place: look at it again. One shifted
+		 * round the end waits a tick */
 		if (s && drive_one(d, s, now))
 			free(rd_map_del(&d->stops, s->sandbox.idx));
 		else

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Walks over the records. The steady one goes in small portions, so that a million records cost no more per second than a few
- * thousand do; it finds expire times, unconfirmed stops and old exits. A whole one follows an agent's hello or loss, at once.
+ * Walks over the records. The steady one goes in small portions, so that a million records cost no
+ * more per second than a few thousand do; it finds expire times, unconfirmed stops and old exits. A
+ * whole one follows an agent's hello or loss, at once.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,8 +42,8 @@ static void lose(struct rd_daemon *d, const struct reg_sandbox_view *view,
 		 const struct rd_agent *agent)
 {
 	char message[REG_MESSAGE_MAX + 1], since[40];
-	int64_t seen = agent ? agent->seen_unix_ns :
-			       clock_unix_ns() - (int64_t)(clock_mono_ns() - d->loaded_ns);
+	int64_t seen = agent ? agent->seen_unix_ns
+			     : clock_unix_ns() - (int64_t)(clock_mono_ns() - d->loaded_ns);
 
 	clock_rfc3339(seen / (int64_t)NS_PER_S * (int64_t)NS_PER_S, since, sizeof(since));
 	if (view->agent_name[0])

@@ -175,7 +175,7 @@ static void fill_blobs(struct blobs *b, const char *name, int32_t *ports, size_t
 {
 	Fsb__V1__SandboxSpec spec = FSB__V1__SANDBOX_SPEC__INIT;
 	Fsb__V1__SandboxSpec__EnvsEntry env[2] = {FSB__V1__SANDBOX_SPEC__ENVS_ENTRY__INIT,
-						   FSB__V1__SANDBOX_SPEC__ENVS_ENTRY__INIT};
+						  FSB__V1__SANDBOX_SPEC__ENVS_ENTRY__INIT};
 	Fsb__V1__SandboxSpec__EnvsEntry *envs[] = {&env[0], &env[1]};
 	Fsb__V1__SandboxSpec__ResourcesEntry memory = FSB__V1__SANDBOX_SPEC__RESOURCES_ENTRY__INIT;
 	Fsb__V1__SandboxSpec__ResourcesEntry *resources[] = {&memory};
@@ -183,7 +183,7 @@ static void fill_blobs(struct blobs *b, const char *name, int32_t *ports, size_t
 	Fsb__V1__StringMap__EntriesEntry label = FSB__V1__STRING_MAP__ENTRIES_ENTRY__INIT;
 	Fsb__V1__StringMap__EntriesEntry *entries[] = {&label};
 	char *command[] = {(char *)(uintptr_t) "/bin/sh", (char *)(uintptr_t) "-c"};
-	char *args[] = {(char *)(uintptr_t) ODD, (char *)(uintptr_t) ""};
+	char *args[] = {(char *)(uintptr_t)ODD, (char *)(uintptr_t) ""};
 
 	spec.image = (char *)(uintptr_t) "busybox";
 	spec.command = command;

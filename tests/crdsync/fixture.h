@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A private directory and arena for one test, the processes that it starts, and waiting with a deadline instead of sleeping. */
+/* A private directory and arena for one test, the processes that it starts, and waiting with a
+ * deadline instead of sleeping. */
 #ifndef TESTS_FIXTURE_H
 #define TESTS_FIXTURE_H
 
@@ -62,7 +63,8 @@ void fixture_print_log(struct fixture *f, const char *log);
 /* A ready agent that nobody runs: only its slots are used. */
 reg_agent_id fixture_agent(struct fixture *f, const char *name, int32_t capacity);
 
-/* A request with everything set; name decides id, request id and labels. Blobs are the fixture's until the next call. */
+/* A request with everything set; name decides id, request id and labels. Blobs are the fixture's
+ * until the next call. */
 struct reg_request fixture_request(const char *name);
 /* The same with ports 8080 and 22. */
 struct reg_request fixture_request_ports(const char *name);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fsb-crdsync as a process, on a real arena and a real SQLite file: newest state wins, short lives leave no row, kill -9 at each
- * step and a successor, rebuild of a lost arena, and stores that can't be used.
+ * fsb-crdsync as a process, on a real arena and a real SQLite file: newest state wins, short lives
+ * leave no row, kill -9 at each step and a successor, rebuild of a lost arena, and stores that
+ * can't be used.
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -114,7 +115,8 @@ static void assert_phase(struct test *t, const char *name, const char *phase)
 	char sql[256];
 
 	snprintf(sql, sizeof(sql),
-		 "SELECT json_extract(json, '$.status.phase') FROM objects WHERE name = '%s'", name);
+		 "SELECT json_extract(json, '$.status.phase') FROM objects WHERE name = '%s'",
+		 name);
 	assert_string_equal(query(t, sql), phase);
 }
 
@@ -203,7 +205,8 @@ static void test_sigterm_writes_the_rest(void **state)
 	assert_string_equal(query(t, "SELECT count(*) FROM objects"), "1200");
 }
 
-/* kill -9 at one step of a turn that holds a new record, a changed one and a deletion; a successor converges. */
+/* kill -9 at one step of a turn that holds a new record, a changed one and a deletion; a successor
+ * converges. */
 static void kill_at(struct test *t, const char *failpoint)
 {
 	const struct reg_exit exit = {.code = 3, .finished_unix_ns = clock_unix_ns()};
@@ -308,12 +311,13 @@ static void assert_same(const struct kept *a, const struct kept *b, enum reg_sta
 	assert_memory_equal(a->labels, b->labels, sizeof(a->labels));
 }
 
-/* Records in the states that a store can hold. Two agents: the same ports can't be used twice on one. */
+/* Records in the states that a store can hold. Two agents: the same ports can't be used twice on
+ * one. */
 static void make_all(struct test *t)
 {
 	static const char *const names[] = {"runs", "exited", "expired", "lost", "strong"};
-	const struct reg_exit exit = {.code = -1, .signal = 9, .oom_killed = true,
-				      .finished_unix_ns = clock_unix_ns()};
+	const struct reg_exit exit = {
+		.code = -1, .signal = 9, .oom_killed = true, .finished_unix_ns = clock_unix_ns()};
 	reg_sandbox_id id[5];
 
 	for (int i = 0; i < 5; i++) {
@@ -405,7 +409,8 @@ static void test_kill_while_loading(void **state)
 	assert_int_equal(fixture_end(t->f, pid, SIGTERM), 0);
 }
 
-/* Two rows of one name: the older one's deletion had not had its turn. One that can't be read stays for whoever can. */
+/* Two rows of one name: the older one's deletion had not had its turn. One that can't be read stays
+ * for whoever can. */
 static void test_stale_and_unreadable_rows(void **state)
 {
 	struct test *t = *state;
@@ -464,9 +469,9 @@ static void test_bad_stores(void **state)
 	struct test *t = *state;
 
 	assert_int_equal(fixture_wait(t->f, start_with(t, "oracle:x", NULL), 10 * NS_PER_S), 2);
-	assert_int_equal(io_write_file_atomic(AT_FDCWD, t->db, "no database here, only text ", 28,
-					      0600, 0),
-			 0);
+	assert_int_equal(
+		io_write_file_atomic(AT_FDCWD, t->db, "no database here, only text ", 28, 0600, 0),
+		0);
 	assert_int_equal(fixture_wait(t->f, start(t), 10 * NS_PER_S), 2);
 	assert_false(reg_store_loaded(t->f->reg));
 }
@@ -490,7 +495,8 @@ static void test_second_crdsync(void **state)
 	assert_int_equal(fixture_end(t->f, second, SIGTERM), 0);
 }
 
-/* With the database locked by somebody else nothing is lost, and trying again does not burn the processor. */
+/* With the database locked by somebody else nothing is lost, and trying again does not burn the
+ * processor. */
 static void test_locked_database(void **state)
 {
 	struct test *t = *state;
@@ -530,7 +536,8 @@ static void test_arena_replaced(void **state)
 
 /* ---- figures ---- */
 
-/* n FAST creates at full speed, from one process: prints the lag; the bound is for a machine that does other things, too. */
+/* n FAST creates at full speed, from one process: prints the lag; the bound is for a machine that
+ * does other things, too. */
 static void measure_lag(struct test *t, int n)
 {
 	struct reg_hist_view lag;
@@ -548,11 +555,12 @@ static void measure_lag(struct test *t, int n)
 	made_ns = clock_mono_ns();
 	WAIT_FOR(reg_dirty_count(t->f->reg) == 0 && reg_store_lag_ns(t->f->me) == 0);
 	reg_hist_get(t->f->reg, REG_HIST_STORE_LAG, &lag);
-	print_message("%d creates in %.1f ms, all stored %.1f ms after the last; lag p50 %.1f p99 %.1f "
-		      "max %.1f ms (of %lu so far)\n",
-		      n, (double)(made_ns - start_ns) / 1e6, (double)(clock_mono_ns() - made_ns) / 1e6,
-		      (double)lag.p50_ns / 1e6, (double)lag.p99_ns / 1e6, (double)lag.max_ns / 1e6,
-		      (unsigned long)lag.count);
+	print_message(
+		"%d creates in %.1f ms, all stored %.1f ms after the last; lag p50 %.1f p99 %.1f "
+		"max %.1f ms (of %lu so far)\n",
+		n, (double)(made_ns - start_ns) / 1e6, (double)(clock_mono_ns() - made_ns) / 1e6,
+		(double)lag.p50_ns / 1e6, (double)lag.p99_ns / 1e6, (double)lag.max_ns / 1e6,
+		(unsigned long)lag.count);
 }
 
 static void test_lag(void **state)

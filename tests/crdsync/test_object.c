@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A record as JSON and back: everything that a rebuild needs, odd texts, and what a decoder must refuse. */
+/* A record as JSON and back: everything that a rebuild needs, odd texts, and what a decoder must
+ * refuse. */
 #include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -66,7 +67,9 @@ static void round_trip(enum reg_state state, enum reg_state back, bool deleting)
 	v.deleting = deleting;
 	strcpy(v.message, "why \"it\" is so");
 	if (state == REG_EXITED)
-		v.exit = (struct reg_exit){.code = -1, .signal = 9, .oom_killed = true,
+		v.exit = (struct reg_exit){.code = -1,
+					   .signal = 9,
+					   .oom_killed = true,
 					   .finished_unix_ns = VECTOR_CREATED + 99};
 	json = encode(&v, &req);
 	if (crd_object_decode(json, strlen(json), &o, &err) < 0)
@@ -134,7 +137,8 @@ static void test_crd_shape(void **state)
 	assert_string_equal(json_string_value(json_object_get(root, "kind")), "Sandbox");
 	assert_string_equal(text_at(root, "metadata", "name"), "test-sb");
 	assert_string_equal(text_at(root, "metadata", "creationTimestamp"), "2009-02-13T23:31:30Z");
-	assert_string_equal(text_at(root, "metadata", "uid"), "e4b85f2f-7d8f-b191-8a47-168a87c62761");
+	assert_string_equal(text_at(root, "metadata", "uid"),
+			    "e4b85f2f-7d8f-b191-8a47-168a87c62761");
 	assert_string_equal(text_at(root, "metadata", "resourceVersion"), "42");
 	assert_string_equal(text_at(meta, "labels", "sandbox.fast.io/created-by"), "fastpath-fast");
 	assert_string_equal(text_at(meta, "labels", "app"), "test-sb");
@@ -148,14 +152,16 @@ static void test_crd_shape(void **state)
 	assert_string_equal(text_at(root, "status", "assignedPod"), "agent-1");
 	assert_string_equal(text_at(root, "status", "nodeName"), "node-1");
 	assert_string_equal(text_at(root, "status", "sandboxID"), VECTOR_ID);
-	assert_string_equal(json_string_value(json_array_get(
-				    json_object_get(json_object_get(root, "status"), "endpoints"), 1)),
-			    "10.0.0.7:22");
+	assert_string_equal(
+		json_string_value(json_array_get(
+			json_object_get(json_object_get(root, "status"), "endpoints"), 1)),
+		"10.0.0.7:22");
 	json_decref(root);
 	free(json);
 }
 
-/* A STRONG one has no created-by label, whatever its labels say; a cut message loses its last half character. */
+/* A STRONG one has no created-by label, whatever its labels say; a cut message loses its last half
+ * character. */
 static void test_strong_and_cut_message(void **state)
 {
 	struct reg_request req = fixture_request_ports("test-sb");
@@ -180,8 +186,10 @@ static void test_foreign_object(void **state)
 {
 	static const char json[] =
 		"{\"apiVersion\":\"sandbox.fast.io/v1alpha1\",\"kind\":\"Sandbox\",\"metadata\":{"
-		"\"name\":\"a\",\"namespace\":\"default\",\"creationTimestamp\":\"2026-01-02T03:04:05Z\"},"
-		"\"spec\":{\"image\":\"busybox\",\"poolRef\":\"p\"},\"status\":{\"sandboxID\":\"x\"}}";
+		"\"name\":\"a\",\"namespace\":\"default\",\"creationTimestamp\":\"2026-01-02T03:04:"
+		"05Z\"},"
+		"\"spec\":{\"image\":\"busybox\",\"poolRef\":\"p\"},\"status\":{\"sandboxID\":"
+		"\"x\"}}";
 	struct crd_object o;
 	struct err err = ERR_INIT;
 
@@ -231,9 +239,9 @@ static void test_refusals(void **state)
 		char *json;
 
 		if (cases[i].value)
-			json_object_set_new(part, cases[i].path[1],
-					    json_loads(cases[i].value, JSON_DECODE_ANY | JSON_ALLOW_NUL,
-						       NULL));
+			json_object_set_new(
+				part, cases[i].path[1],
+				json_loads(cases[i].value, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL));
 		else
 			json_object_del(part, cases[i].path[1]);
 		json = json_dumps(root, 0);
@@ -248,7 +256,8 @@ static void test_refusals(void **state)
 
 static void test_not_json(void **state)
 {
-	static const char *const texts[] = {"", "{", "[]", "17", "\xff\xfe", "{}", "{\"a\":1,\"a\":2}"};
+	static const char *const texts[] = {
+		"", "{", "[]", "17", "\xff\xfe", "{}", "{\"a\":1,\"a\":2}"};
 	struct crd_object o;
 
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
@@ -257,13 +266,14 @@ static void test_not_json(void **state)
 
 static void test_times(void **state)
 {
-	static const int64_t seconds[] = {1, 1767323045, INT64_C(9223372037), INT64_C(253402300799)};
+	static const int64_t seconds[] = {1, 1767323045, INT64_C(9223372037),
+					  INT64_C(253402300799)};
 	char text[32];
 	int64_t back;
 
 	for (size_t i = 0; i < 4; i++) {
-		assert_int_equal(crd_time_parse(crd_time_format(seconds[i], text, sizeof(text)), &back),
-				 0);
+		assert_int_equal(
+			crd_time_parse(crd_time_format(seconds[i], text, sizeof(text)), &back), 0);
 		assert_int_equal(back, seconds[i]);
 	}
 	assert_string_equal(crd_time_format(INT64_MAX, text, sizeof(text)), "9999-12-31T23:59:59Z");

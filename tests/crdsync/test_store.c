@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The SQLite store on real files: transactions, order, refusals, and the lock that keeps a second crdsync out. */
+/* The SQLite store on real files: transactions, order, refusals, and the lock that keeps a second
+ * crdsync out. */
 #include <errno.h>
 #include <fcntl.h>
 #include <sqlite3.h>
@@ -57,7 +58,10 @@ static struct crd_store *open_store(const struct files *f)
 static int put(struct crd_store *s, const char *id, const char *json)
 {
 	return s->ops->put(s,
-			   &(struct crd_row){.id = id, .ns = "default", .name = id, .json = json,
+			   &(struct crd_row){.id = id,
+					     .ns = "default",
+					     .name = id,
+					     .json = json,
 					     .json_len = strlen(json)},
 			   NULL);
 }
@@ -191,7 +195,8 @@ static void test_second_opener(void **state)
 
 static void test_urls(void **state)
 {
-	static const char *const urls[] = {"", "sqlite:", "kube", "kube:", "/tmp/x", "SQLITE:/tmp/x"};
+	static const char *const urls[] = {"",	    "sqlite:", "kube",
+					   "kube:", "/tmp/x",  "SQLITE:/tmp/x"};
 	struct crd_store *s;
 
 	for (size_t i = 0; i < sizeof(urls) / sizeof(urls[0]); i++)

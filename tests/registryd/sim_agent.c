@@ -91,7 +91,8 @@ static struct sim_sandbox *find(struct sim_agent *a, const char *id)
 static void note(struct sim_agent *a, const char *what, const char *id)
 {
 	if (a->command_count < SIM_COMMANDS_MAX)
-		snprintf(a->commands[a->command_count++], sizeof(a->commands[0]), "%s %s", what, id);
+		snprintf(a->commands[a->command_count++], sizeof(a->commands[0]), "%s %s", what,
+			 id);
 }
 
 static void answer(struct sim_agent *a, const Fsb__Agent__V1__Command *command)
@@ -163,9 +164,12 @@ struct sim_agent *sim_agent_new(struct gloop *loop, const char *run_dir, const c
 				int32_t capacity)
 {
 	static const struct gmethod methods[] = {
-		{.path = "/fsb.agent.v1.AgentService/Link", .kind = GMETHOD_BIDI,
-		 .request = &fsb__agent__v1__link_request__descriptor, .handler = on_open,
-		 .on_message = on_message, .on_half_close = on_half_close},
+		{.path = "/fsb.agent.v1.AgentService/Link",
+		 .kind = GMETHOD_BIDI,
+		 .request = &fsb__agent__v1__link_request__descriptor,
+		 .handler = on_open,
+		 .on_message = on_message,
+		 .on_half_close = on_half_close},
 		{0},
 	};
 	struct sim_agent *a = calloc(1, sizeof(*a));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A SIMULATED agent: speaks fsb.agent.v1 and starts nothing. For what the real one can't be made to do at will: a report that
- * contradicts the arena, an exit before the commit, silence.
+ * A SIMULATED agent: speaks fsb.agent.v1 and starts nothing. For what the real one can't be made to
+ * do at will: a report that contradicts the arena, an exit before the commit, silence.
  */
 #ifndef TESTS_SIM_AGENT_H
 #define TESTS_SIM_AGENT_H

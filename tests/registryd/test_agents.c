@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fsb-registryd with SIMULATED agents (sim_agent.h): what an agent says and does not say against what the arena says. The real
- * fsb-agent is tested in the integration tests.
+ * fsb-registryd with SIMULATED agents (sim_agent.h): what an agent says and does not say against
+ * what the arena says. The real fsb-agent is tested in the integration tests.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -300,8 +300,8 @@ static void test_lost_and_found(void **state)
 	t->silent = false;
 	t->agent = sim_agent_free(t->agent); /* "restarts": same name, what it still has */
 	t->agent = sim_agent_new(t->loop, t->f->dir, "agent-1", 8);
-	sim_agent_runs(t->agent, "id-stays", "stays", view_of(t, "stays").created_unix_ns)->generation =
-		view_of(t, "stays").generation;
+	sim_agent_runs(t->agent, "id-stays", "stays", view_of(t, "stays").created_unix_ns)
+		->generation = view_of(t, "stays").generation;
 	POLL_FOR(t, state_of(t, "stays") == REG_RUNNING && state_of(t, "goes") == REG_EXITED);
 	assert_true(view_of(t, "goes").exit.unknown);
 	assert_non_null(strstr(view_of(t, "goes").message, "no longer has it"));
@@ -328,7 +328,8 @@ static void test_back_in_time(void **state)
 	assert_int_equal(state_of(t, "runs"), REG_RUNNING);
 }
 
-/* Reports that no record stands for: from before this arena (kept), of its time (deleted meanwhile), and under another's name. */
+/* Reports that no record stands for: from before this arena (kept), of its time (deleted
+ * meanwhile), and under another's name. */
 static void test_unknown_reports(void **state)
 {
 	struct test *t = *state;
@@ -361,7 +362,8 @@ static void test_unknown_reports(void **state)
 	assert_string_equal(view_of(t, "old").id, "id-old");
 }
 
-/* A registryd that was away: an agent that went meanwhile is noticed, and records keep their slots. */
+/* A registryd that was away: an agent that went meanwhile is noticed, and records keep their slots.
+ */
 static void test_agent_went_while_away(void **state)
 {
 	struct test *t = *state;

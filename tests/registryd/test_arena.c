@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fsb-registryd as the owner of the arena: makes it, re-attaches it, quarantines a bad one, keeps a second registryd out, and takes
- * back what killed processes held. Nothing here needs an agent.
+ * fsb-registryd as the owner of the arena: makes it, re-attaches it, quarantines a bad one, keeps a
+ * second registryd out, and takes back what killed processes held. Nothing here needs an agent.
  */
 #include <fcntl.h>
 #include <glob.h>
@@ -32,9 +32,18 @@ static int teardown(void **state)
 /* extra: one more option or NULL */
 static pid_t start_with(struct fixture *f, const char *extra)
 {
-	const char *argv[] = {FSB_REGISTRYD,   "--arena",	    f->arena, "--run-dir",
-			      f->dir,	       "--max-sandboxes",   "8192",   "--agent-timeout=1",
-			      "--max-agents=64", "--reap-interval-ms=20", extra,    NULL};
+	const char *argv[] = {FSB_REGISTRYD,
+			      "--arena",
+			      f->arena,
+			      "--run-dir",
+			      f->dir,
+			      "--max-sandboxes",
+			      "8192",
+			      "--agent-timeout=1",
+			      "--max-agents=64",
+			      "--reap-interval-ms=20",
+			      extra,
+			      NULL};
 
 	return fixture_spawn(f, argv, NULL, "registryd.log");
 }
@@ -98,7 +107,8 @@ static void test_reattach(void **state)
 	assert_int_equal(fixture_end(f, pid, SIGKILL), 128 + SIGKILL);
 	a = fixture_run(f, &req); /* creates need no registryd */
 	pid = start_with(f, NULL);
-	WAIT_FOR(reg_view(f->me, a, &view) == REG_OK && view.state == REG_LOST); /* it looks after it */
+	WAIT_FOR(reg_view(f->me, a, &view) == REG_OK &&
+		 view.state == REG_LOST); /* it looks after it */
 	assert_true(reg_is_current(f->reg));
 	assert_string_equal(reg_instance(f->reg), instance);
 	assert_int_equal(reg_epoch(f->reg), epoch);
@@ -131,7 +141,8 @@ static void test_quarantine_garbage(void **state)
 	assert_int_equal(fixture_end(f, pid, SIGTERM), 0);
 }
 
-/* A real arena with one flipped byte in its header, and one that was cut. A later arena has a later epoch. */
+/* A real arena with one flipped byte in its header, and one that was cut. A later arena has a later
+ * epoch. */
 static void test_quarantine_damaged(void **state)
 {
 	struct fixture *f = *state;
@@ -249,7 +260,8 @@ static void test_reap_reserved(void **state)
 	assert_int_equal(fixture_end(f, pid, SIGTERM), 0);
 }
 
-/* One whose command may have been sent, at an agent that never answers: held until the agent is lost, then LOST by name. */
+/* One whose command may have been sent, at an agent that never answers: held until the agent is
+ * lost, then LOST by name. */
 static void test_reap_started_without_agent(void **state)
 {
 	struct fixture *f = *state;
@@ -289,8 +301,8 @@ static void test_reap_by_successor(void **state)
 	waitpid(worker, NULL, 0);
 	pid = start_with(f, NULL);
 	/* owned by this registryd now: kill it before the agent is lost */
-	WAIT_FOR(reg_get(f->me, "default", "w0", &view) == REG_OK &&
-		 view.owner != UINT32_MAX && view.state == REG_STARTING);
+	WAIT_FOR(reg_get(f->me, "default", "w0", &view) == REG_OK && view.owner != UINT32_MAX &&
+		 view.state == REG_STARTING);
 	assert_int_equal(fixture_end(f, pid, SIGKILL), 128 + SIGKILL);
 	pid = start_with(f, NULL);
 	WAIT_FOR(reg_get(f->me, "default", "w0", &view) == REG_OK && view.state == REG_LOST);
