@@ -217,7 +217,8 @@ static void check_one(struct rd_agent *a, uint64_t now)
 	/* a link that is up and silent, like one that is down, says nothing */
 	if (!a->lost && now - a->seen_ns > a->d->options->agent_timeout_ns)
 		declare_lost(a);
-	if (a->lost && !a->from_flag && !socket_exists(a))
+	if (a->lost && !a->from_flag && !socket_exists(a) &&
+	    now - a->seen_ns > 2 * a->d->options->agent_timeout_ns)
 		drop(a);
 }
 
@@ -344,6 +345,8 @@ void rd_agents_from_arena(struct rd_daemon *d)
 			continue;
 		a->id = view.id;
 		a->ready = view.ready;
+		if (view.heartbeat_unix_ns)
+			a->seen_unix_ns = view.heartbeat_unix_ns;
 		memcpy(a->ns, view.ns, sizeof(a->ns));
 		memcpy(a->name, view.name, sizeof(a->name));
 		if (!socket_exists(a))
@@ -354,7 +357,7 @@ void rd_agents_from_arena(struct rd_daemon *d)
 void rd_agents_dial(struct rd_daemon *d)
 {
 	for (struct rd_agent *a = d->agents; a; a = a->next) {
-		seen_now(a); /* its time begins now */
+		a->seen_ns = clock_mono_ns(); /* its time begins now */
 		agentlink_keep_up(a->link, true);
 	}
 }

@@ -38,12 +38,25 @@ void rd_sweep_soon(struct rd_daemon *d)
 	d->sweep->whole = true;
 }
 
+/* When the agent of a record was last heard of. */
+static int64_t last_seen(struct rd_daemon *d, const struct reg_sandbox_view *view,
+			 const struct rd_agent *agent)
+{
+	struct reg_agent_view row;
+
+	if (agent)
+		return agent->seen_unix_ns;
+	if (view->agent.idx != UINT32_MAX && reg_agent_get(d->me, view->agent, &row) == REG_OK &&
+	    row.heartbeat_unix_ns)
+		return row.heartbeat_unix_ns;
+	return clock_unix_ns() - (int64_t)(clock_mono_ns() - d->loaded_ns);
+}
+
 static void lose(struct rd_daemon *d, const struct reg_sandbox_view *view,
 		 const struct rd_agent *agent)
 {
 	char message[REG_MESSAGE_MAX + 1], since[40];
-	int64_t seen = agent ? agent->seen_unix_ns
-			     : clock_unix_ns() - (int64_t)(clock_mono_ns() - d->loaded_ns);
+	int64_t seen = last_seen(d, view, agent);
 
 	clock_rfc3339(seen / (int64_t)NS_PER_S * (int64_t)NS_PER_S, since, sizeof(since));
 	if (view->agent_name[0])
