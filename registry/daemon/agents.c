@@ -49,13 +49,34 @@ static void drop(struct rd_agent *a)
 
 /* ---- hello ---- */
 
+/*
+ * The arena has the agent just so. Then it is not joined anew: a join takes its readiness away for
+ * a moment, and a restart of registryd must not make creates see "no capacity".
+ */
+static bool is_as_it_was(struct rd_agent *a, const struct reg_agent_info *info, reg_agent_id *ret)
+{
+	struct reg_agent_view row;
+	reg_agent_id id;
+
+	if (reg_agent_find(a->d->me, info->ns, info->name, &id) != REG_OK ||
+	    reg_agent_get(a->d->me, id, &row) != REG_OK)
+		return false;
+	if (strcmp(row.pool, info->pool) != 0 || strcmp(row.node, info->node) != 0 ||
+	    strcmp(row.address, info->address) != 0 || strcmp(row.host_ip, info->host_ip) != 0 ||
+	    row.capacity != info->capacity)
+		return false;
+	*ret = id;
+	return true;
+}
+
 static enum reg_status join(struct rd_agent *a, const struct reg_agent_info *info)
 {
 	enum reg_status st = REG_INVALID;
 
 	if (str_is_dns1123_subdomain(info->name) && str_is_dns1123_label(info->ns) &&
 	    str_is_dns1123_subdomain(info->pool))
-		st = reg_agent_join(a->d->me, info, &a->id);
+		st = is_as_it_was(a, info, &a->id) ? REG_OK
+						   : reg_agent_join(a->d->me, info, &a->id);
 	if (st != REG_OK)
 		return st;
 	snprintf(a->ns, sizeof(a->ns), "%s", info->ns);
@@ -142,7 +163,7 @@ static void on_up(void *arg, const Fsb__Agent__V1__HelloReply *hello)
 	set_images(a, hello->images, hello->n_images);
 	rd_merge_reports(a, hello);
 	a->lost = false;
-	a->ready = false; /* the join has told the arena so */
+	a->ready = false; /* a join has told the arena so */
 	set_ready(a, true);
 	reg_agent_heartbeat(a->d->me, a->id, a->seen_unix_ns);
 	rd_sweep_soon(a->d);
