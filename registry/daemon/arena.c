@@ -18,30 +18,41 @@
 #include "base/str.h"
 #include "daemon.h"
 
-/*
- * Agents refuse commands from an older controller epoch than they have seen, and they outlive the
- * arena: the last epoch is kept in the run directory, and each new arena gets the next one.
- * Re-attaching keeps it: the workers' links are of the same epoch.
- */
-static uint64_t next_epoch(struct rd_daemon *d)
+static void epoch_path(struct rd_daemon *d, char *buf, size_t size)
 {
-	char path[PATH_MAX], text[32];
-	cleanup_free char *old = NULL;
+	snprintf(buf, size, "%s/epoch", d->options->run_dir);
+}
+
+static uint64_t last_epoch(struct rd_daemon *d)
+{
+	char path[PATH_MAX];
+	cleanup_free char *text = NULL;
 	int64_t last = 0;
 	size_t len;
 
-	snprintf(path, sizeof(path), "%s/epoch", d->options->run_dir);
-	if (io_read_file(AT_FDCWD, path, sizeof(text), &old, &len) == 0) {
-		old[strcspn(old, "\n")] = '\0';
-		if (str_to_i64(old, 0, INT64_MAX - 1, &last) < 0)
-			log_warn("epoch file ignored", "path=%s text=%s", path, old);
-	}
-	snprintf(text, sizeof(text), "%" PRId64 "\n", last + 1);
-	if (io_write_file_atomic(AT_FDCWD, path, text, strlen(text), 0600, 1) < 0)
-		log_warn("epoch not kept", "path=%s", path);
-	return (uint64_t)last + 1;
+	epoch_path(d, path, sizeof(path));
+	if (io_read_file(AT_FDCWD, path, 32, &text, &len) < 0)
+		return 0;
+	text[strcspn(text, "\n")] = '\0';
+	if (str_to_i64(text, 0, INT64_MAX - 1, &last) < 0)
+		log_warn("epoch file ignored", "path=%s text=%s", path, text);
+	return (uint64_t)last;
 }
 
+static void keep_epoch(struct rd_daemon *d)
+{
+	char path[PATH_MAX], text[32];
+
+	epoch_path(d, path, sizeof(path));
+	snprintf(text, sizeof(text), "%" PRIu64 "\n", reg_epoch(d->reg));
+	if (io_write_file_atomic(AT_FDCWD, path, text, strlen(text), 0600, 1) < 0)
+		log_warn("epoch not kept", "path=%s", path);
+}
+
+/*
+ * Agents refuse commands from an older controller epoch than they have seen, and they outlive the arena: the last epoch is kept in
+ * the run directory, and each new arena gets a later one. Re-attaching keeps it: the workers' links are of the same epoch.
+ */
 static int make(struct rd_daemon *d)
 {
 	struct reg_limits limits = {
@@ -51,12 +62,13 @@ static int make(struct rd_daemon *d)
 	enum reg_status st = reg_create(d->options->arena, &limits, &d->reg);
 
 	if (st == REG_OK)
-		st = reg_epoch_bump(d->reg, next_epoch(d));
+		st = reg_epoch_bump(d->reg, last_epoch(d) + 1);
 	if (st != REG_OK) {
 		log_error("arena not created", "path=%s err=%s", d->options->arena,
 			  reg_status_text(st));
 		return st == REG_IN_USE ? RD_EXIT_ARENA : RD_EXIT_FAILED;
 	}
+	keep_epoch(d);
 	log_info("arena created", "path=%s instance=%s epoch=%" PRIu64, d->options->arena,
 		 reg_instance(d->reg), reg_epoch(d->reg));
 	return RD_EXIT_OK;

@@ -138,11 +138,23 @@ static void stop(struct rd_daemon *d)
 		gloop_free(d->loop);
 }
 
+/* Until the loop takes them: an end asked for while the arena is made comes in order, too. */
+static void block_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
 int rd_run(const struct rd_options *options)
 {
 	struct rd_daemon d = {.options = options, .start_ns = clock_mono_ns()};
 	struct err err = ERR_INIT;
 
+	block_signals();
 	d.exit_code = rd_arena_open(&d);
 	if (d.exit_code == RD_EXIT_OK) {
 		if (start(&d, &err) == 0) {

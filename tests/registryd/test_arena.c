@@ -161,7 +161,7 @@ static void test_quarantine_damaged(void **state)
 	close(fd);
 	pid = start(f);
 	assert_int_equal(count_bad(f), 1);
-	assert_int_equal(reg_epoch(f->reg), epoch + 1);
+	assert_true(reg_epoch(f->reg) > epoch);
 	assert_int_equal(fixture_end(f, pid, SIGTERM), 0);
 	fixture_detach_arena(f);
 
