@@ -421,7 +421,8 @@ static void stream_received_fn(struct gtag *tag, bool ok)
 			call->read_due = true;
 			return; /* the reference stays with the read that is due */
 		}
-		stream_read(call);
+		if (call->channel) /* else nobody listens, and the queue may be shut down */
+			stream_read(call);
 	}
 	call_unref(call);
 }
@@ -487,6 +488,8 @@ static void stream_pump(struct gclient_call *call)
 	size_t n = 0;
 
 	if (call->sending || call->close_sent || call->send_failed || call->status_in)
+		return;
+	if (!call->channel) /* freed: the queue may be shut down */
 		return;
 	memset(ops, 0, sizeof(ops));
 	if (call->out.head)
