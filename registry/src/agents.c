@@ -260,8 +260,8 @@ static enum reg_status row_add(struct reg_self *me, enum reg_cells_kind cells,
 	return REG_OK;
 }
 
-static enum reg_status pool_intern(struct reg_self *me, const char *ns, const char *name,
-				   uint32_t *ret)
+enum reg_status reg__pool_intern(struct reg_self *me, const char *ns, const char *name,
+				 uint32_t *ret)
 {
 	if (reg__find_pool(me->reg, ns, name, ret))
 		return REG_OK;
@@ -351,11 +351,32 @@ static void pool_move(struct reg *reg, struct reg_agent *a, uint32_t agent, uint
 	atomic_fetch_or_explicit(&reg__pool_bits(reg, pool)[agent / 64], bit, memory_order_release);
 }
 
+enum reg_status reg__agent_intern(struct reg_self *me, const char *ns, const char *name,
+				  uint32_t pool, uint32_t *ret)
+{
+	struct reg *reg = me->reg;
+	struct reg_key key = reg__key_text(ns, name);
+	struct reg_hit hit;
+	enum reg_status st;
+
+	if (reg__index_find(reg, INDEX_AGENTS, &key, &hit)) {
+		*ret = hit.cell;
+		return REG_OK;
+	}
+	st = row_add(me, CELLS_AGENTS, INDEX_AGENTS, ns, name, REG_LIMIT_AGENTS, ret);
+	if (st)
+		return st;
+	atomic_store_explicit(reg__hint(reg, *ret), REG_HINT_FULL,
+			      memory_order_relaxed); /* not ready */
+	cold_write(reg__agent(reg, *ret), &(struct reg_agent_info){.name = name});
+	pool_move(reg, reg__agent(reg, *ret), *ret, pool);
+	return REG_OK;
+}
+
 enum reg_status reg_agent_join(struct reg_self *me, const struct reg_agent_info *info,
 			       reg_agent_id *ret)
 {
 	struct reg *reg = me->reg;
-	struct reg_hit hit;
 	uint32_t pool, idx, slots;
 	enum reg_status st;
 
@@ -364,21 +385,12 @@ enum reg_status reg_agent_join(struct reg_self *me, const struct reg_agent_info 
 	slots = info->capacity <= 0 ? reg->slots_unlimited : (uint32_t)info->capacity;
 	if (slots > REG_SLOTS_PER_AGENT_MAX)
 		return REG_INVALID;
-	st = pool_intern(me, info->ns, info->pool, &pool);
+	st = reg__pool_intern(me, info->ns, info->pool, &pool);
 	if (st)
 		return st;
-	struct reg_key key = reg__key_text(info->ns, info->name);
-
-	if (reg__index_find(reg, INDEX_AGENTS, &key, &hit)) {
-		idx = hit.cell;
-	} else {
-		st = row_add(me, CELLS_AGENTS, INDEX_AGENTS, info->ns, info->name, REG_LIMIT_AGENTS,
-			     &idx);
-		if (st)
-			return st;
-		atomic_store_explicit(reg__hint(reg, idx), REG_HINT_FULL,
-				      memory_order_relaxed); /* not ready */
-	}
+	st = reg__agent_intern(me, info->ns, info->name, pool, &idx);
+	if (st)
+		return st;
 	st = reg__agent_grow(me, idx, slots);
 	if (st)
 		return st;

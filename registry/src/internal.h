@@ -142,6 +142,12 @@ a64 *reg__pool_bits(const struct reg *reg, uint32_t pool);
 a64 *reg__image_bits(const struct reg *reg, uint32_t image);
 bool reg__find_pool(const struct reg *reg, const char *ns, const char *name, uint32_t *ret);
 bool reg__find_image(const struct reg *reg, const char *ref, uint32_t *ret);
+/* The row of that name, made when there is none. A new agent is not ready and has no slots until it
+ * joins. */
+enum reg_status reg__pool_intern(struct reg_self *me, const char *ns, const char *name,
+				 uint32_t *ret);
+enum reg_status reg__agent_intern(struct reg_self *me, const char *ns, const char *name,
+				  uint32_t pool, uint32_t *ret);
 void reg__pool_full_clear(struct reg_pool *pool);
 enum reg_status reg__agent_grow(struct reg_self *me, uint32_t agent, uint32_t slots);
 

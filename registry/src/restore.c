@@ -7,7 +7,7 @@
 
 /* A record that holds nothing but its keys, CLAIMED by me. */
 static enum reg_status insert_hidden(struct reg_self *me, const struct reg_restore *r,
-				     reg_sandbox_id *ret)
+				     reg_sandbox_id *ret, uint32_t *ret_agent)
 {
 	struct reg *reg = me->reg;
 	struct reg_hit other;
@@ -15,8 +15,15 @@ static enum reg_status insert_hidden(struct reg_self *me, const struct reg_resto
 	uint32_t pool;
 	enum reg_status st;
 
-	if (!reg__find_pool(reg, r->req.ns, r->req.pool, &pool))
-		pool = REG_NIL;
+	/* on a new arena no agent has joined yet: the record keeps its pool's and its agent's name
+	 */
+	st = reg__pool_intern(me, r->req.ns, r->req.pool, &pool);
+	if (st)
+		return st;
+	if (r->agent_name && *r->agent_name)
+		st = reg__agent_intern(me, r->req.ns, r->agent_name, pool, ret_agent);
+	if (st)
+		return st;
 	st = reg__rec_new(me, &r->req, pool, r->generation, ret);
 	if (st)
 		return st;
@@ -41,7 +48,8 @@ static bool restore_valid(const struct reg_restore *r)
 	return q->ns && *q->ns && strlen(q->ns) <= REG_NAMESPACE_MAX && q->name && *q->name &&
 	       strlen(q->name) <= REG_NAME_MAX && q->id && *q->id && strlen(q->id) <= REG_ID_MAX &&
 	       q->image && strlen(q->image) <= REG_IMAGE_MAX && q->pool &&
-	       strlen(q->pool) <= REG_NAME_MAX &&
+	       *q->pool && strlen(q->pool) <= REG_NAME_MAX &&
+	       (!r->agent_name || strlen(r->agent_name) <= REG_NAME_MAX) &&
 	       (!q->request_id || strlen(q->request_id) <= REG_REQUEST_ID_MAX) &&
 	       q->port_count <= REG_PORTS_MAX && q->spec_len <= REG_SPEC_MAX &&
 	       q->labels_len <= REG_LABELS_MAX && q->expire_unix_s >= 0 &&
@@ -53,13 +61,13 @@ static bool restore_valid(const struct reg_restore *r)
 enum reg_status reg_insert(struct reg_self *me, const struct reg_restore *r, reg_sandbox_id *ret)
 {
 	struct reg *reg = me->reg;
-	struct reg_hit hit;
+	uint32_t agent = REG_NIL;
 	reg_sandbox_id id;
 	enum reg_status st;
 
 	if (!restore_valid(r))
 		return REG_INVALID;
-	st = insert_hidden(me, r, &id);
+	st = insert_hidden(me, r, &id, &agent);
 	if (st)
 		return st;
 	struct reg_rec *rec = reg__rec(reg, id.idx);
@@ -69,13 +77,9 @@ enum reg_status reg_insert(struct reg_self *me, const struct reg_restore *r, reg
 
 	atomic_store_explicit(&rec->started_unix_ns, (uint64_t)r->started_unix_ns,
 			      memory_order_relaxed);
-	if (r->agent_name && *r->agent_name) {
-		struct reg_key key = reg__key_text(r->req.ns, r->agent_name);
-
-		if (reg__index_find(reg, INDEX_AGENTS, &key, &hit))
-			atomic_store_explicit(&rec->place, place_make(hit.cell, 0, 0) & ~PLACE_HELD,
-					      memory_order_relaxed);
-	}
+	if (agent != REG_NIL)
+		atomic_store_explicit(&rec->place, place_make(agent, 0, 0) & ~PLACE_HELD,
+				      memory_order_relaxed);
 	if (r->from_store)
 		atomic_store_explicit(&rec->store, STORE_MAYBE, memory_order_relaxed);
 	/* release [R1]: visible */
