@@ -40,6 +40,7 @@ struct crdsync {
 	uint64_t last_turn_ns, current_checked_ns;
 	uint64_t backoff_ns, failure_logged_ns;
 	uint32_t failures; /* since the last success */
+	bool loaded;
 };
 
 static void sleep_ns(uint64_t ns)
@@ -113,6 +114,7 @@ static int load(struct crdsync *c)
 		log_error("store not loaded", "store=%s err=%s", c->options->store, err.msg);
 		return r == -EINVAL ? CRDSYNC_EXIT_USAGE : CRDSYNC_EXIT_FAILED;
 	}
+	c->loaded = true;
 	log_info("store loaded",
 		 "store=%s rows=%u inserted=%u present=%u removed=%u unreadable=%u dirty=%u ms=%lu",
 		 c->options->store, stats.rows, stats.inserted, stats.present, stats.removed,
@@ -221,7 +223,7 @@ static int run(struct crdsync *c)
 		code = open_store(c);
 	if (code == CRDSYNC_EXIT_OK && !crdsync_stop)
 		code = load(c);
-	if (code != CRDSYNC_EXIT_OK || crdsync_stop)
+	if (code != CRDSYNC_EXIT_OK || !c->loaded)
 		return code;
 	c->writer = crd_writer_new(c->me, c->store);
 	if (!c->writer) {

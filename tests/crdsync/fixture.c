@@ -25,7 +25,7 @@ struct fixture *fixture_new(void)
 	assert_non_null(f);
 	snprintf(f->dir, sizeof(f->dir), "/tmp/fsb-test-XXXXXX");
 	assert_non_null(mkdtemp(f->dir));
-	snprintf(f->arena, sizeof(f->arena), "/dev/shm/fsb-test-%d-%d", (int)getpid(), count++);
+	snprintf(f->arena, sizeof(f->arena), "/dev/shm/fsb-daemons-%d-%d", (int)getpid(), count++);
 	return f;
 }
 
@@ -152,7 +152,7 @@ reg_agent_id fixture_agent(struct fixture *f, const char *name, int32_t capacity
 		.name = name,
 		.pool = "default-pool",
 		.node = "node-1",
-		.address = "unix:/nowhere",
+		.address = "127.0.0.1:1",
 		.host_ip = "10.0.0.7",
 		.capacity = capacity,
 	};
