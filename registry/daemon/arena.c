@@ -50,8 +50,9 @@ static void keep_epoch(struct rd_daemon *d)
 }
 
 /*
- * Agents refuse commands from an older controller epoch than they have seen, and they outlive the arena: the last epoch is kept in
- * the run directory, and each new arena gets a later one. Re-attaching keeps it: the workers' links are of the same epoch.
+ * Agents refuse commands from an older controller epoch than they have seen, and they outlive the
+ * arena: the last epoch is kept in the run directory, and each new arena gets a later one.
+ * Re-attaching keeps it: the workers' links are of the same epoch.
  */
 static int make(struct rd_daemon *d)
 {

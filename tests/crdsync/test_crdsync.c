@@ -446,8 +446,9 @@ static void test_stale_and_unreadable_rows(void **state)
 	pid = start_loaded(t);
 	assert_reg(REG_OK, reg_get(t->f->me, "default", "a", &view));
 	assert_string_equal(view.id, "newer");
-	assert_string_equal(query(t, "SELECT group_concat(id) FROM (SELECT id FROM objects ORDER BY id)"),
-			    "bad,newer");
+	assert_string_equal(
+		query(t, "SELECT group_concat(id) FROM (SELECT id FROM objects ORDER BY id)"),
+		"bad,newer");
 	assert_int_equal(fixture_end(t->f, pid, SIGTERM), 0);
 }
 

@@ -41,7 +41,7 @@ static int teardown(void **state)
 	int code = t->registryd ? fixture_end(t->f, t->registryd, SIGTERM) : 0;
 
 	if (code)
-		{char c[200];sprintf(c,"tail -n 5 %s/registryd.log >&2",t->f->dir);system(c);}
+		fixture_print_log(t->f, "registryd.log");
 	sim_agent_free(t->agent);
 	gloop_free(t->loop);
 	fixture_free(t->f);
