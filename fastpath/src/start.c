@@ -233,10 +233,9 @@ static void start_commit(struct fp_start *s, int64_t started_unix_ns,
 		start_finish(s, G_INTERNAL, reg_status_text(status));
 		return;
 	}
-	if (s->start_ns) {
+	/* Of a plain start; the registry adds start_ns itself. */
+	if (s->start_ns)
 		reg_hist_add(s->svc->me, REG_HIST_AGENT, s->agent_ns);
-		reg_hist_add(s->svc->me, REG_HIST_START, s->start_ns);
-	}
 	note_exit(s, report);
 	if (status == REG_DELETING) {
 		stop_deleted(s);

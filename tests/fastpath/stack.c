@@ -94,6 +94,13 @@ static bool on_start(struct gcall *call, const Fsb__Agent__V1__Start *start,
 		return true;
 	case START_HOLD:
 		return false;
+	case START_LATE:
+		assert_true(s.n_late < STACK_RUNNING_MAX);
+		s.late[s.n_late].call = call;
+		s.late[s.n_late].seq = ack->seq;
+		snprintf(s.late[s.n_late].id, REG_ID_MAX + 1, "%s", start->meta->id);
+		s.n_late++;
+		return false;
 	case START_DROP_RUNS:
 		running_add(start->meta->id);
 		link_drop(call);
@@ -138,7 +145,33 @@ static bool on_command(struct gcall *call, const Fsb__Agent__V1__Command *comman
 	}
 }
 
-static void link_open(struct gcall *call, const ProtobufCMessage *msg);
+static bool link_is_open(const struct gcall *call)
+{
+	for (int i = 0; i < STACK_LINKS_MAX; i++) {
+		if (s.links[i] == call)
+			return true;
+	}
+	return false;
+}
+
+void stack_release(void)
+{
+	for (int i = 0; i < s.n_late; i++) {
+		Fsb__Agent__V1__LinkResponse reply = FSB__AGENT__V1__LINK_RESPONSE__INIT;
+		Fsb__Agent__V1__Ack ack = FSB__AGENT__V1__ACK__INIT, *acks[] = {&ack};
+
+		if (!link_is_open(s.late[i].call))
+			continue;
+		running_add(s.late[i].id);
+		ack.seq = s.late[i].seq;
+		ack.start_ns = 1000000;
+		ack.started_unix_ns = clock_unix_ns();
+		reply.n_acks = 1;
+		reply.acks = acks;
+		assert_int_equal(gcall_send(s.late[i].call, &reply.base), 0);
+	}
+	s.n_late = 0;
+}
 
 static void link_gone(struct gcall *call)
 {
@@ -159,14 +192,11 @@ static void link_message(struct gcall *call, const ProtobufCMessage *msg)
 	assert_true(request->n_commands <= 1024);
 	for (size_t i = 0; i < request->n_commands; i++) {
 		Fsb__Agent__V1__Ack *ack = &acks[reply.n_acks];
-		bool open = false;
 
 		fsb__agent__v1__ack__init(ack);
 		if (on_command(call, request->commands[i], ack))
 			at[reply.n_acks++] = ack;
-		for (int l = 0; l < STACK_LINKS_MAX; l++)
-			open = open || s.links[l] == call;
-		if (!open)
+		if (!link_is_open(call))
 			return;
 	}
 	reply.acks = at;
@@ -255,7 +285,7 @@ static void on_tick(void *arg)
 
 /* ---- up ---- */
 
-static void arena_up(int32_t capacity)
+static void arena_up(int32_t capacity, bool loaded)
 {
 	static const char *const images[] = {"docker.io/library/busybox:latest"};
 	const struct reg_limits limits = {.agents = 16, .sandboxes = 4096};
@@ -273,7 +303,8 @@ static void arena_up(int32_t capacity)
 	assert_int_equal(reg_join(s.reg, REG_KIND_REGISTRYD, &s.me), REG_OK);
 	assert_int_equal(reg_join(s.reg, REG_KIND_CRDSYNC, &s.store), REG_OK);
 	s.store_writes = true;
-	reg_store_loaded_set(s.reg);
+	if (loaded)
+		reg_store_loaded_set(s.reg);
 	assert_int_equal(reg_agent_join(s.me, &agent, &s.agent_id), REG_OK);
 	assert_int_equal(reg_agent_set_images(s.me, s.agent_id, images, 1), REG_OK);
 	assert_int_equal(reg_agent_set_ready(s.me, s.agent_id, true), REG_OK);
@@ -329,7 +360,7 @@ static void wait_serving(void)
 	fail_msg("fsb-fastpath does not serve: %s", s.err.msg);
 }
 
-void stack_up(int32_t capacity, const char *const *args)
+static void bring_up(int32_t capacity, const char *const *args, bool loaded)
 {
 	memset(&s, 0, sizeof(s));
 	s.log_text = "";
@@ -338,7 +369,7 @@ void stack_up(int32_t capacity, const char *const *args)
 	snprintf(s.arena, sizeof(s.arena), "/dev/shm/fsb-test-%d", getpid());
 	snprintf(s.agent_address, sizeof(s.agent_address), "unix:%s/agent.sock", s.dir);
 	snprintf(s.client_address, sizeof(s.client_address), "unix:%s/fastpath.sock", s.dir);
-	arena_up(capacity);
+	arena_up(capacity, loaded);
 	s.loop = gloop_new(&s.err);
 	assert_non_null(s.loop);
 	s.tick = gloop_timer_new(s.loop, on_tick, NULL);
@@ -346,6 +377,22 @@ void stack_up(int32_t capacity, const char *const *args)
 	agent_up();
 	fastpath_up(args);
 	s.channel = stack_channel();
+	wait_serving();
+}
+
+void stack_up(int32_t capacity, const char *const *args)
+{
+	bring_up(capacity, args, true);
+}
+
+void stack_up_unloaded(void)
+{
+	bring_up(8, NULL, false);
+}
+
+void stack_restart(const char *const *args)
+{
+	fastpath_up(args);
 	wait_serving();
 }
 
@@ -372,6 +419,13 @@ static void master_down(void)
 	assert_int_equal(WEXITSTATUS(status), 0);
 }
 
+void stack_arena_leave(void)
+{
+	s.store = reg_leave(s.store);
+	s.me = reg_leave(s.me);
+	s.reg = reg_detach(s.reg);
+}
+
 void stack_down(void)
 {
 	struct reg_reap_result reaped;
@@ -389,9 +443,7 @@ void stack_down(void)
 	reg_books(s.me, &books);
 	assert_int_equal(books.contradictions, 0);
 	s.reply_arena = pb_free(s.reply_arena);
-	reg_leave(s.store);
-	reg_leave(s.me);
-	reg_detach(s.reg);
+	stack_arena_leave();
 	unlink(s.arena);
 	assert_int_equal(io_remove_tree(AT_FDCWD, s.dir), 0);
 }

@@ -21,6 +21,7 @@ enum start_mode {
 	START_ACK,	 /* started */
 	START_REFUSE,	 /* acknowledged with refuse_code */
 	START_HOLD,	 /* never acknowledged */
+	START_LATE,	 /* acknowledged by stack_release */
 	START_DROP,	 /* the link breaks, and it was not started */
 	START_DROP_RUNS, /* the link breaks, and it was started */
 };
@@ -47,6 +48,12 @@ struct stack {
 	int starts, stops, removes, fences, metas;
 	uint64_t start_stored; /* stored_revision of the sandbox when its start came */
 	char last_image[128], last_arg[128], last_label[64], last_request_id[128];
+	struct late {
+		struct gcall *call;
+		uint64_t seq;
+		char id[REG_ID_MAX + 1];
+	} late[STACK_RUNNING_MAX];
+	int n_late;
 	const char *log_text;
 	int log_repeat;
 
@@ -59,8 +66,15 @@ struct stack {
 
 extern struct stack s;
 
+/* Acknowledges what START_LATE has kept, to the links that are still there. */
+void stack_release(void);
+
 /* args: more flags, NULL-terminated. capacity: of the agent. Asserts that everything came up. */
 void stack_up(int32_t capacity, const char *const *args);
+/* The same, but the store has not been read yet (reg_store_loaded_set makes it so). */
+void stack_up_unloaded(void);
+/* Another fsb-fastpath in the place of one that is gone. */
+void stack_restart(const char *const *args);
 /* Asserts that the master exits 0, and that the books balance. */
 void stack_down(void);
 
@@ -74,6 +88,8 @@ int stack_call(const char *path, const void *request, const ProtobufCMessageDesc
 
 /* Serves the loop until *counter >= want, 10 s at most; asserts. */
 void stack_until(const int *counter, int want);
+/* Lets go of everything of the arena but the file. */
+void stack_arena_leave(void);
 /* Serves the loop for that long. */
 void stack_serve(unsigned int ms);
 /* A second channel (so another worker) for calls that stay open. */
