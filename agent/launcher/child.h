@@ -63,6 +63,8 @@ _Noreturn void child_run(struct child *c);
 int rootfs_mount(struct child *c);	  /* overlay, pivot_root */
 int rootfs_mount_system(struct child *c); /* /proc, /dev, /sys */
 int rootfs_write_files(struct child *c);  /* hostname, /etc/hosts, … */
+/* In the launcher, once. */
+int rootfs_make_base(const char *path);
 int rootfs_mkdirs(const char *path, mode_t mode);
 int identity_find(struct child *c);
 int identity_drop(struct child *c);

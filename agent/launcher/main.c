@@ -167,9 +167,14 @@ static int open_dirs(struct launcher *l, struct err *err)
 	int rc;
 
 	snprintf(l->state_dir, sizeof(l->state_dir), "%s/state/%s", l->run_dir, l->name);
-	snprintf(l->root_dir, sizeof(l->root_dir), "%s/.root", l->state_dir);
+	snprintf(l->root_dir, sizeof(l->root_dir), "%s/agents/%s.d/root", l->run_dir, l->name);
 	snprintf(l->layers_dir, sizeof(l->layers_dir), "%s/images/layers", l->run_dir);
-	rc = io_mkdirs(l->root_dir, 0700);
+	snprintf(l->base_layer, sizeof(l->base_layer), "%s/agents/%s.d/base", l->run_dir, l->name);
+	rc = io_mkdirs(l->state_dir, 0700);
+	if (!rc)
+		rc = io_mkdirs(l->root_dir, 0700);
+	if (!rc)
+		rc = rootfs_make_base(l->base_layer);
 	if (!rc)
 		rc = io_mkdirs(l->layers_dir, 0700);
 	if (rc)

@@ -56,25 +56,28 @@ static int mount_on(const char *type, const char *target, unsigned long flags, c
  */
 static int mount_overlay(struct child *c)
 {
-	cleanup_close int state_fd = -1;
+	cleanup_close int state_fd = -1, base_fd = -1;
 	char data[4096];
 	size_t used;
 
 	snprintf(data, sizeof(data), "%s/%s", c->l->state_dir, c->request->meta->id);
 	state_fd = open(data, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (state_fd < 0 || chdir(c->l->layers_dir))
+	base_fd = open(c->l->base_layer, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (state_fd < 0 || base_fd < 0 || chdir(c->l->layers_dir))
 		return -errno;
 	used = (size_t)snprintf(
 		data, sizeof(data),
 		"volatile,upperdir=/proc/self/fd/%d/upper,workdir=/proc/self/fd/%d/work,"
 		"lowerdir=",
 		state_fd, state_fd);
-	for (size_t i = 0; i < c->request->n_layers; i++) {
-		used += (size_t)snprintf(data + used, sizeof(data) - used, "%s%s", i ? ":" : "",
-					 c->request->layers[i]);
-		if (used >= sizeof(data))
-			return -E2BIG;
-	}
+	for (size_t i = 0; i < c->request->n_layers && used < sizeof(data); i++)
+		used += (size_t)snprintf(data + used, sizeof(data) - used,
+					 "%s:", c->request->layers[i]);
+	if (used < sizeof(data))
+		used += (size_t)snprintf(data + used, sizeof(data) - used, "/proc/self/fd/%d",
+					 base_fd);
+	if (used >= sizeof(data))
+		return -E2BIG;
 	return mount("overlay", c->l->root_dir, "overlay", MS_NODEV, data) ? -errno : 0;
 }
 
@@ -161,8 +164,8 @@ int rootfs_mount_system(struct child *c)
 	return rc;
 }
 
-/* A link of the image's own at that place is replaced, not followed. */
-static int write_etc(const char *path, const char *text)
+/* In the writable layer; a link of the image's own at that place is replaced, not followed. */
+static int write_file(const char *path, const char *text)
 {
 	cleanup_close int fd = -1;
 
@@ -175,6 +178,28 @@ static int write_etc(const char *path, const char *text)
 	return fd < 0 ? -errno : io_write_full(fd, text, strlen(text));
 }
 
+/*
+ * A file in memory, mounted over the image's or the base layer's: no inode of the disk is made for
+ * it, which costs several times as much. Where that can't be done (a dangling link, no such
+ * directory) it is written into the layer.
+ */
+static int put_etc(const char *path, const char *text)
+{
+	static const char source[] = "/dev/.etc";
+	int rc = write_file(source, text);
+	bool mounted = !rc && !mount(source, path, NULL, MS_BIND, NULL);
+
+	(void)unlink(source);
+	if (rc || mounted)
+		return rc;
+	rc = write_file(path, text);
+	if (rc != -ENOENT)
+		return rc;
+	if (mkdir("/etc", 0755) && errno != EEXIST)
+		return -errno;
+	return write_file(path, text);
+}
+
 int rootfs_write_files(struct child *c)
 {
 	char hostname[65], text[256];
@@ -183,17 +208,40 @@ int rootfs_write_files(struct child *c)
 	snprintf(hostname, sizeof(hostname), "%.63s", c->request->meta->name);
 	if (sethostname(hostname, strlen(hostname)))
 		return -errno;
-	if (mkdir("/etc", 0755) && errno != EEXIST)
-		return -errno;
 	snprintf(text, sizeof(text), "%s\n", hostname);
-	rc = write_etc("/etc/hostname", text);
+	rc = put_etc("/etc/hostname", text);
 	snprintf(text, sizeof(text),
 		 "127.0.0.1\tlocalhost %s\n::1\tlocalhost ip6-localhost ip6-loopback\n", hostname);
 	if (!rc)
-		rc = write_etc("/etc/hosts", text);
+		rc = put_etc("/etc/hosts", text);
 	if (!rc && *c->resolv_conf)
-		rc = write_etc("/etc/resolv.conf", c->resolv_conf);
+		rc = put_etc("/etc/resolv.conf", c->resolv_conf);
 	return rc;
+}
+
+/* The layer below all images: the places that mounts go to, so that none is made in the writable
+ * layer. */
+int rootfs_make_base(const char *path)
+{
+	static const char *const dirs[] = {"dev", "etc", "proc", "sys"};
+	static const char *const files[] = {"etc/hostname", "etc/hosts", "etc/resolv.conf"};
+	cleanup_close int fd = -1;
+	int rc = io_mkdirs(path, 0755);
+
+	if (rc)
+		return rc;
+	fd = open(path, O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	for (size_t i = 0; i < sizeof(dirs) / sizeof(*dirs); i++) {
+		if (mkdirat(fd, dirs[i], 0755) && errno != EEXIST)
+			return -errno;
+	}
+	for (size_t i = 0; i < sizeof(files) / sizeof(*files); i++) {
+		if (mknodat(fd, files[i], S_IFREG | 0644, 0) && errno != EEXIST)
+			return -errno;
+	}
+	return 0;
 }
 
 int rootfs_mkdirs(const char *path, mode_t mode)

@@ -41,7 +41,8 @@ struct agent {
 	const char *instance, *run_dir, *name, *namespace_, *pool, *listen, *host_ip, *node;
 	int64_t capacity;
 	struct merge_defaults defaults;
-	char state_dir[256];
+	char state_dir[256]; /* RUN_DIR/state/NAME: the sandboxes' */
+	char own_dir[256];   /* RUN_DIR/agents/NAME.d: epoch, fences */
 
 	struct gloop *loop;
 	struct gserver *server;

@@ -156,7 +156,7 @@ int agt_fences_open(struct agent *a, struct err *err)
 		return err_set(err, -ENOMEM, "out of memory");
 	a->fences = fs;
 	fs->fd = -1;
-	snprintf(fs->path, sizeof(fs->path), "%s/.fences", a->state_dir);
+	snprintf(fs->path, sizeof(fs->path), "%s/fences", a->own_dir);
 	rc = io_read_file(AT_FDCWD, fs->path, FILE_BYTES_MAX, &text, NULL);
 	if (rc && rc != -ENOENT)
 		return err_errno(err, -rc, "read '%s'", fs->path);

@@ -182,8 +182,11 @@ static int make_dirs(struct agent *a, struct err *err)
 	if ((size_t)snprintf(a->state_dir, sizeof(a->state_dir), "%s/state/%s", a->run_dir,
 			     a->name) >= sizeof(a->state_dir))
 		rc = -ENAMETOOLONG;
+	snprintf(a->own_dir, sizeof(a->own_dir), "%s/agents/%s.d", a->run_dir, a->name);
 	if (!rc)
 		rc = io_mkdirs(a->state_dir, 0700);
+	if (!rc)
+		rc = io_mkdirs(a->own_dir, 0700);
 	return rc ? err_errno(err, -rc, "make directories in '%s'", a->run_dir) : 0;
 }
 

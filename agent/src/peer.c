@@ -243,7 +243,7 @@ void agt_event_images(struct agent *a)
 
 static void epoch_path(const struct agent *a, char *buf, size_t size)
 {
-	snprintf(buf, size, "%s/.epoch", a->state_dir);
+	snprintf(buf, size, "%s/epoch", a->own_dir);
 }
 
 int agt_epoch_load(struct agent *a, struct err *err)

@@ -36,6 +36,7 @@ void testing_need_root(void)
 
 void testbed_make(struct testbed *bed)
 {
+	const char *tmp = getenv("TMPDIR");
 	char self[256], path[128];
 	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
 
@@ -44,7 +45,8 @@ void testbed_make(struct testbed *bed)
 	self[n] = '\0';
 	snprintf(bed->bin_dir, sizeof(bed->bin_dir), "%s/../bin", dirname(self));
 	snprintf(bed->instance, sizeof(bed->instance), "t%d", getpid());
-	snprintf(bed->run_dir, sizeof(bed->run_dir), "/tmp/fsb-test-%d", getpid());
+	snprintf(bed->run_dir, sizeof(bed->run_dir), "%s/fsb-test-%d", tmp ? tmp : "/tmp",
+		 getpid());
 	snprintf(path, sizeof(path), "%s/log", bed->run_dir);
 	if (io_mkdirs(path, 0750))
 		die(path);
