@@ -78,7 +78,7 @@ void pin()
 
 struct Options {
 	double seconds = 0.2; // per case and repetition
-	std::string only;     // the beginning of "case/agents"; others are not even built
+	std::string only;     // "case" or "case/agents"; others are not even built
 };
 
 std::string name_of(const Case &c)
@@ -99,7 +99,8 @@ std::vector<Case> open_cases(const Options &options, uint64_t clock_ns)
 
 			if (count != agents[0] && !(*s)->by_agents)
 				continue;
-			if (name_of(c).compare(0, options.only.size(), options.only) != 0)
+			if (!options.only.empty() && options.only != c.subject->name &&
+			    options.only != name_of(c))
 				continue;
 			c.self = (*s)->open(c.agents);
 			c.pairs = measure_block_size(*s, c.self, kBlockNs);
