@@ -185,19 +185,6 @@ static a64 *ensured_word(const struct reg *reg, uint64_t chunk)
 	return (a64 *)reg__at(reg, REGION_ENSURED, chunk / 64 * 8);
 }
 
-bool reg__ensured(const struct reg *reg, uint64_t off, uint64_t len)
-{
-	uint64_t last = (off + len - 1) >> REG_CHUNK_SHIFT;
-
-	for (uint64_t c = off >> REG_CHUNK_SHIFT; c <= last; c++)
-		/* relaxed: a chunk once allocated stays so; who sees an old 0 treats it as empty or
-		 * asks the kernel again */
-		if (!(atomic_load_explicit(ensured_word(reg, c), memory_order_relaxed) >> (c % 64) &
-		      1))
-			return false;
-	return true;
-}
-
 static enum reg_status chunk_allocate(struct reg *reg, uint64_t chunk)
 {
 	int r;
@@ -317,6 +304,7 @@ static struct reg *reg_new(const char *path)
 	if (!reg)
 		return NULL;
 	reg->fd = -1;
+	reg->wide = __builtin_cpu_supports("avx512bw");
 	reg->path = strdup(path);
 	if (!reg->path) {
 		free(reg);

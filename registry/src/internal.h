@@ -28,6 +28,7 @@ struct reg {
 	uint32_t agent_words; /* 64-bit words of a bitmap of agents */
 	uint32_t bucket_mask[INDEX_MAX];
 	struct reg_span span[REGION_MAX];
+	bool wide; /* the processor compares 32 hints at once (AVX-512BW) */
 };
 
 #define FULL_MEMOS 64
@@ -49,11 +50,24 @@ struct reg_self {
 /* ---- arena.c ---- */
 /* Memory of [off, off+len) is allocated: safe to touch. REG_NO_SPACE, REG_IO. */
 enum reg_status reg__ensure(struct reg *reg, uint64_t off, uint64_t len);
-bool reg__ensured(const struct reg *reg, uint64_t off, uint64_t len);
 
 static inline void *reg__at(const struct reg *reg, enum reg_region region, uint64_t off)
 {
 	return reg->base + reg->span[region].off + off;
+}
+
+/* Inline: a reservation asks dozens of times. */
+static inline bool reg__ensured(const struct reg *reg, uint64_t off, uint64_t len)
+{
+	const a64 *bits = (const a64 *)reg__at(reg, REGION_ENSURED, 0);
+	uint64_t last = (off + len - 1) >> REG_CHUNK_SHIFT;
+
+	for (uint64_t c = off >> REG_CHUNK_SHIFT; c <= last; c++)
+		/* relaxed: a chunk once allocated stays so; who sees an old 0 treats it as empty or
+		 * asks the kernel again */
+		if (!(atomic_load_explicit(&bits[c / 64], memory_order_relaxed) >> (c % 64) & 1))
+			return false;
+	return true;
 }
 
 static inline uint64_t reg__off(const struct reg *reg, const void *p)

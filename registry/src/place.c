@@ -7,7 +7,7 @@
  */
 #include "internal.h"
 
-#include <emmintrin.h>
+#include <immintrin.h>
 #include <string.h>
 
 struct choice {
@@ -32,92 +32,113 @@ static inline uint64_t candidates(const struct choice *c, uint32_t w)
 	return c->excluded ? m & ~c->excluded[w] : m;
 }
 
-/* Eight lanes, all bits set where the mask has no bit; OR-ed with a load it makes the lane
- * negative, so compare as "full". */
-static inline __m128i lanes(const a16 *hints, unsigned int mask8)
-{
-	const __m128i bit = _mm_set_epi16(128, 64, 32, 16, 8, 4, 2, 1);
-	__m128i in = _mm_cmpeq_epi16(_mm_and_si128(_mm_set1_epi16((short)mask8), bit), bit);
-	/* an unordered vector read of hints: each lane is a load as of some moment, and nominates
-	 * only */
-	__m128i load = _mm_load_si128((const __m128i *)(uintptr_t)hints);
-
-	return _mm_or_si128(_mm_and_si128(in, load),
-			    _mm_andnot_si128(in, _mm_set1_epi16(REG_HINT_FULL)));
-}
-
 #ifdef __SANITIZE_THREAD__
 /* One by one, with atomics, so that ThreadSanitizer sees what happens. */
-static int16_t word_min(const a16 *hints, uint64_t mask)
+static uint64_t hints_below(const a16 *hints, int16_t value)
 {
-	int16_t best = REG_HINT_FULL;
+	uint64_t below = 0;
 
-	for (; mask; mask &= mask - 1) {
-		int16_t v = atomic_load_explicit(&hints[__builtin_ctzll(mask)],
-						 memory_order_relaxed); /* hint */
-
-		best = v < best ? v : best;
-	}
-	return best;
-}
-
-static uint64_t word_equal(const a16 *hints, uint64_t mask, int16_t value)
-{
-	uint64_t eq = 0;
-
-	for (; mask; mask &= mask - 1)
-		if (atomic_load_explicit(&hints[__builtin_ctzll(mask)], memory_order_relaxed) ==
-		    value) /* hint */
-			eq |= mask & -mask;
-	return eq;
+	for (unsigned int i = 0; i < 64; i++)
+		below |= (uint64_t)(atomic_load_explicit(&hints[i], memory_order_relaxed) <
+				    value) /* hint */
+			 << i;
+	return below;
 }
 #else
-static int16_t word_min(const a16 *hints, uint64_t mask)
+/*
+ * Of 64 hints those that are lower, a bit each. Unordered vector reads: each lane is a load as of
+ * some moment, and nominates only.
+ */
+static inline uint64_t hints_below(const a16 *hints, int16_t value)
 {
-	__m128i best = _mm_set1_epi16(REG_HINT_FULL);
+	const __m128i *lanes = (const __m128i *)(uintptr_t)hints;
+	__m128i than = _mm_set1_epi16(value);
+	uint64_t below = 0;
 
-	for (unsigned int g = 0; g < 8; g++)
-		best = _mm_min_epi16(best, lanes(hints + 8 * g, (mask >> (8 * g)) & 0xff));
-	best = _mm_min_epi16(best, _mm_srli_si128(best, 8));
-	best = _mm_min_epi16(best, _mm_srli_si128(best, 4));
-	best = _mm_min_epi16(best, _mm_srli_si128(best, 2));
-	return (int16_t)_mm_extract_epi16(best, 0);
+	for (unsigned int g = 0; g < 4; g++) {
+		__m128i low = _mm_cmpgt_epi16(than, _mm_load_si128(&lanes[2 * g]));
+		__m128i high = _mm_cmpgt_epi16(than, _mm_load_si128(&lanes[2 * g + 1]));
+
+		below |= (uint64_t)(uint16_t)_mm_movemask_epi8(_mm_packs_epi16(low, high))
+			 << (16 * g);
+	}
+	return below;
 }
 
-static uint64_t word_equal(const a16 *hints, uint64_t mask, int16_t value)
+/* The same in two instructions per 32 hints, where the processor has them. */
+#define WIDE __attribute__((target("avx512bw")))
+static inline WIDE uint64_t hints_below_wide(const a16 *hints, int16_t value)
 {
-	uint64_t eq = 0;
+	const void *lanes = (const void *)(uintptr_t)hints;
+	__m512i than = _mm512_set1_epi16(value);
+	__mmask32 low = _mm512_cmplt_epi16_mask(_mm512_load_si512(lanes), than);
+	__mmask32 high = _mm512_cmplt_epi16_mask(_mm512_load_si512((const char *)lanes + 64), than);
 
-	for (unsigned int g = 0; g < 8; g++) {
-		__m128i same = _mm_cmpeq_epi16(lanes(hints + 8 * g, (mask >> (8 * g)) & 0xff),
-					       _mm_set1_epi16(value));
-		unsigned int bits =
-			(unsigned int)_mm_movemask_epi8(_mm_packs_epi16(same, _mm_setzero_si128()));
-
-		eq |= (uint64_t)(bits & 0xff) << (8 * g);
-	}
-	return eq & mask;
+	return (uint64_t)high << 32 | low;
 }
 #endif
 
-/* The word of candidates that holds the lowest hint; REG_NIL: none has room. */
-static uint32_t lowest_word(struct reg_self *me, const struct choice *c, int16_t *ret_best)
+typedef uint64_t below_fn(const a16 *hints, int16_t value);
+
+/*
+ * Lowers *best to the lowest hint of the candidates in mask; true when there was a lower one. Loads
+ * are level in practice, so nearly always the first comparison says no, and otherwise one or two
+ * steps find the minimum. Ends: each round lowers *best or drops a bit.
+ */
+static inline __attribute__((always_inline)) bool word_lower(const a16 *hints, uint64_t mask,
+							     below_fn *below_of, int16_t *best)
 {
-	uint32_t best_word = REG_NIL, start = me->rotor / 64 % c->words;
+	uint64_t below = mask & below_of(hints, *best);
+	bool lower = false;
+
+	while (below) {
+		/* relaxed: a hint */
+		int16_t v =
+			atomic_load_explicit(&hints[__builtin_ctzll(below)], memory_order_relaxed);
+
+		if (v < *best) {
+			*best = v;
+			lower = true;
+			below = mask & below_of(hints, v);
+		} else {
+			below &= below - 1; /* risen since */
+		}
+	}
+	return lower;
+}
+
+/* The word of candidates that holds the lowest hint; REG_NIL: none has room. */
+static inline __attribute__((always_inline)) uint32_t
+lowest_by(struct reg_self *me, const struct choice *c, below_fn *below_of, int16_t *ret_best)
+{
+	uint32_t best_word = REG_NIL, w = me->rotor / 64 % c->words;
+	const a16 *hints = reg__hint(me->reg, 0);
 	int16_t best = REG_HINT_FULL;
 
-	for (uint32_t n = 0, w = start; n < c->words && best;
-	     n++, w = w + 1 == c->words ? 0 : w + 1) {
+	for (uint32_t n = 0; n < c->words && best; n++, w = w + 1 == c->words ? 0 : w + 1) {
 		uint64_t m = candidates(c, w);
-		int16_t v = m ? word_min(reg__hint(me->reg, w * 64), m) : REG_HINT_FULL;
 
-		if (v < best) {
-			best = v;
+		if (m && word_lower(hints + (uint64_t)w * 64, m, below_of, &best))
 			best_word = w;
-		}
 	}
 	*ret_best = best;
 	return best_word;
+}
+
+#ifdef WIDE
+static WIDE uint32_t lowest_wide(struct reg_self *me, const struct choice *c, int16_t *ret_best)
+{
+	return lowest_by(me, c, hints_below_wide, ret_best);
+}
+#endif
+
+static uint32_t lowest_word(struct reg_self *me, const struct choice *c, int16_t *ret_best)
+{
+#ifdef WIDE
+	if (me->reg->wide)
+		return lowest_wide(me, c, ret_best);
+#endif
+	return lowest_by(me, c, hints_below, ret_best);
 }
 
 /* The least loaded candidate by hint; REG_NIL: none has room. Repeats only when a hint changed
@@ -127,7 +148,8 @@ static uint32_t nominate(struct reg_self *me, const struct choice *c)
 	int16_t best;
 
 	for (uint32_t w; (w = lowest_word(me, c, &best)) != REG_NIL;) {
-		uint64_t eq = word_equal(reg__hint(me->reg, w * 64), candidates(c, w), best);
+		uint64_t eq = candidates(c, w) &
+			      hints_below(reg__hint(me->reg, w * 64), (int16_t)(best + 1));
 		/* ties go to the first one behind the last choice, so that they spread */
 		uint64_t behind = eq & ~((UINT64_C(2) << (me->rotor % 64)) - 1);
 
