@@ -35,9 +35,14 @@ static void blob_fill(struct reg_blob *blob, const uint8_t *a, uint32_t a_len, c
 		__atomic_store_n(&blob->data[i / 8], w, __ATOMIC_RELEASE);
 	}
 	for (; i < len; i += 8) {
+		uint32_t of_a = i < a_len ? a_len - i : 0, at_b = i + of_a - a_len;
+		uint32_t of_b = b_len - at_b < 8 - of_a ? b_len - at_b : 8 - of_a;
+
 		w = 0;
-		for (uint32_t j = i; j < i + 8 && j < len; j++)
-			((uint8_t *)&w)[j - i] = j < a_len ? a[j] : b[j - a_len];
+		if (of_a)
+			memcpy(&w, a + i, of_a);
+		if (of_b)
+			memcpy((uint8_t *)&w + of_a, b + at_b, of_b);
 		__atomic_store_n(&blob->data[i / 8], w, __ATOMIC_RELEASE); /* release [B1] */
 	}
 	__atomic_store_n(&blob->len, len, __ATOMIC_RELEASE); /* release [B1] */

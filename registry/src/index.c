@@ -158,9 +158,10 @@ static bool matches(const struct reg *reg, enum reg_index_kind kind, const struc
 	}
 }
 
-/* Next entry with this key at or after position *at; false at the end of the window. */
+/* Next entry with this key at or after position *at, other than skip (NULL: none); false at the end
+ * of the window. */
 static bool next_match(const struct reg *reg, enum reg_index_kind kind, const struct reg_key *key,
-		       uint32_t *at, struct place *ret)
+		       const a64 *skip, uint32_t *at, struct place *ret)
 {
 	for (uint32_t d = *at / REG_BUCKET_ENTRIES; d < PROBE_MAX; d++) {
 		struct reg_bucket *b = bucket_at(reg, kind, key->hash, d);
@@ -172,7 +173,7 @@ static bool next_match(const struct reg *reg, enum reg_index_kind kind, const st
 			uint64_t e = atomic_load_explicit(&b->entry[i], memory_order_seq_cst);
 
 			*at = d * REG_BUCKET_ENTRIES + i + 1;
-			if (entry_state(e) && entry_tag_is(e, key->hash) &&
+			if (entry_state(e) && entry_tag_is(e, key->hash) && &b->entry[i] != skip &&
 			    matches(reg, kind, key, e)) {
 				*ret = (struct place){&b->entry[i], d, *at - 1, e};
 				return true;
@@ -194,7 +195,7 @@ bool reg__index_find(const struct reg *reg, enum reg_index_kind kind, const stru
 	struct place p;
 	bool found = false;
 
-	while (next_match(reg, kind, key, &at, &p)) {
+	while (next_match(reg, kind, key, NULL, &at, &p)) {
 		bool committed = entry_state(p.value) == ENTRY_COMMITTED;
 
 		if (!found || committed)
@@ -276,11 +277,9 @@ static bool outrank(const struct reg *reg, enum reg_index_kind kind, const struc
 	uint32_t at = 0;
 	struct place p;
 
-	while (next_match(reg, kind, key, &at, &p)) {
+	while (next_match(reg, kind, key, mine->entry, &at, &p)) {
 		uint64_t e = p.value;
 
-		if (p.entry == mine->entry)
-			continue;
 		*ret_other = (struct reg_hit){entry_cell(e), entry_gen(e),
 					      entry_state(e) == ENTRY_COMMITTED};
 		if (entry_state(e) == ENTRY_COMMITTED || p.at < mine->at)
