@@ -76,17 +76,17 @@ expect 0 "NAME  ID " ctl list
 expect 0 "Running" ctl ls --labels tier=front
 equal "labels that do not match" "$(ctl ls --labels tier=back -o json)" "[]"
 expect 0 "sandboxname: web" ctl get web
-equal "get json" "$(ctl get web -o json | json 'd["phase"], d["image"], d["pool_ref"]')" \
-	"('Running', 'busybox', 'default-pool')"
+equal "get json" "$(ctl get web -o json | json '(d["phase"], "busybox" in d["image"], d["pool_ref"])')" \
+	"('Running', True, 'default-pool')"
 expect 1 "NOT_FOUND" ctl get nobody
 expect 1 "NOT_FOUND" ctl delete nobody
 until [[ -n $(ctl logs web) ]]; do sleep 0.02; done
 equal "logs" "$(ctl logs web)" "hello --image world"
 expect 1 "DEADLINE_EXCEEDED" ctl wait web --timeout 1
-expect 0 "✓ Sandbox web updated successfully" ctl update web --expire-time 1h --failure-policy auto --recovery-timeout 7 --labels tier=back
+expect 1 "UNIMPLEMENTED" ctl update web --failure-policy auto
+expect 0 "✓ Sandbox web updated successfully" ctl update web --expire-time 1h --failure-policy manual --recovery-timeout 7 --labels tier=back
 equal "update: expiry, too" "$(ctl get web -o json | json 'd["expire_time_seconds"] > d["created_at"] + 3500')" True
-equal "update: labels, too" "$(ctl ls --labels tier=back -o json | json 'd[0]["failure_policy"], d[0]["labels"]')" \
-	"('AutoRecreate', {'tier': 'back'})"
+equal "update: labels, too" "$(ctl ls --labels tier=back -o json | json 'd[0]["labels"]')" "{'tier': 'back'}"
 expect 1 "reset" ctl reset web
 expect 0 "Sandbox web deletion triggered" ctl delete web
 
@@ -107,14 +107,14 @@ expect 1 "no-such-pool" ctl run x --image busybox --pool no-such-pool
 # ---- a batch ----
 printf '{"args":["a"]}\n{"args":["b"]}\n{"args":["c"],"envs":{"E":"!"}}\n' >members.jsonl
 ctl batch --name b --image busybox --members members.jsonl -o json sh -c 'echo "$1$E"' sh >batch.json
-equal "batch" "$(json 'd["requested"], d["started"], d["failed"], sorted(m["sandbox"]["name"] for m in d["members"])' <batch.json)" \
+equal "batch" "$(json '(d["requested"], d["started"], d["failed"], sorted(m["sandbox"]["name"] for m in d["members"]))' <batch.json)" \
 	"(3, 3, 0, ['b-0', 'b-1', 'b-2'])"
 expect 0 "Succeeded" ctl wait b-2
 equal "member's own args and envs" "$(ctl logs b-2)" "c!"
 equal "follow ends by itself" "$(ctl logs -f b-1)" "b"
 expect 1 "RESOURCE_EXHAUSTED" ctl batch --name big --count 17 --image busybox sleep 60
 expect 1 "16 of 17 members started" ctl batch --name big --mode partial --count 17 --image busybox sleep 60
-equal "statistics" "$(ctl stats -o json | json 'd["store_loaded"], len(d["workers"])')" "(True, 2)"
+equal "statistics" "$(ctl stats -o json | json '(d["store_loaded"], len(d["workers"]))')" "(True, 2)"
 
 # ---- down ----
 expect 0 "its sandboxes run on" "$fsb" down "${common[@]}" --keep-sandboxes

@@ -180,6 +180,14 @@ static void agent_row(struct ctl *ctl, struct table *table, const Fsb__V1__Agent
 		  text_age(a->last_heartbeat_unix_ns / 1000000000, age, sizeof(age)), a->address);
 }
 
+static int by_name(const void *left, const void *right)
+{
+	const Fsb__V1__AgentInfo *a = *(Fsb__V1__AgentInfo *const *)left;
+	const Fsb__V1__AgentInfo *b = *(Fsb__V1__AgentInfo *const *)right;
+
+	return strverscmp(a->name, b->name);
+}
+
 static int agents(struct ctl *ctl, int npos, char **pos, struct err *err)
 {
 	cleanup_pb struct pb_arena *arena = NULL;
@@ -199,6 +207,8 @@ static int agents(struct ctl *ctl, int npos, char **pos, struct err *err)
 	if (rc)
 		return rc;
 	reply = (const Fsb__V1__ListAgentsResponse *)msg;
+	if (reply->n_items)
+		qsort(reply->items, reply->n_items, sizeof(reply->items[0]), by_name);
 	array = json_array();
 	table_row(&table, "NAME", "POOL", "STATE", "SLOTS", "RESERVED", "IMAGES", "HEARTBEAT",
 		  "ADDRESS");

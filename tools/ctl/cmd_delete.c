@@ -137,7 +137,7 @@ static int find_all(struct many *many, struct err *err)
 	return 0;
 }
 
-static int delete (struct ctl *ctl, int npos, char **pos, struct err *err)
+static int delete_sandboxes(struct ctl *ctl, int npos, char **pos, struct err *err)
 {
 	struct many many = {.ctl = ctl};
 	int rc;
@@ -168,5 +168,5 @@ const struct ctl_command ctl_cmd_delete = {
 	.opts = opts,
 	.max_pos = -1,
 	.verbatim_from = -1,
-	.run = delete,
+	.run = delete_sandboxes,
 };

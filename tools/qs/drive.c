@@ -167,11 +167,50 @@ static void on_batch_close(void *arg, const struct gresult *result)
 			   result->status, result->status ? result->message : "no summary");
 }
 
+/* Memory for one part's overrides: each member gets its index as its only argument. */
+struct scratch {
+	Fsb__V1__MemberOverride *overrides;
+	Fsb__V1__MemberOverride **pointers;
+	char *(*args)[1];
+	char (*texts)[12];
+};
+
+static void scratch_free(struct scratch *s)
+{
+	free(s->overrides);
+	free(s->pointers);
+	free(s->args);
+	free(s->texts);
+}
+
+static int scratch_alloc(struct scratch *s, size_t n, struct err *err)
+{
+	s->overrides = calloc(n, sizeof(*s->overrides));
+	s->pointers = calloc(n, sizeof(struct scratch *));
+	s->args = calloc(n, sizeof(*s->args));
+	s->texts = calloc(n, sizeof(*s->texts));
+	if (s->overrides && s->pointers && s->args && s->texts)
+		return 0;
+	scratch_free(s);
+	return err_set(err, -ENOMEM, "out of memory");
+}
+
+static void fill_overrides(const struct part *part, struct scratch *s)
+{
+	for (int i = 0; i < part->count; i++) {
+		(void)snprintf(s->texts[i], sizeof(s->texts[i]), "%d", part->first + i);
+		s->args[i][0] = s->texts[i];
+		fsb__v1__member_override__init(&s->overrides[i]);
+		s->overrides[i].index = i;
+		s->overrides[i].args = s->args[i];
+		s->overrides[i].n_args = 1;
+		s->pointers[i] = &s->overrides[i];
+	}
+}
+
 /* Encodes and sends; what the request points at is needed only until gclient_server_stream returns.
  */
-static int send_part(struct part *part, int number, Fsb__V1__MemberOverride *overrides,
-		     Fsb__V1__MemberOverride **pointers, char *(*args)[1], char (*texts)[12],
-		     struct err *err)
+static int send_part(struct part *part, int number, struct scratch *s, struct err *err)
 {
 	static char sh[] = "sh", dash_c[] = "-c", space[] = "default";
 	char *command[] = {sh, dash_c, script, sh};
@@ -189,23 +228,13 @@ static int send_part(struct part *part, int number, Fsb__V1__MemberOverride *ove
 	spec.command = command;
 	spec.n_command = 4;
 	options.namespace_ = space;
-	for (int i = 0; i < part->count; i++) {
-		fsb__v1__member_override__init(&overrides[i]);
-		(void)snprintf(texts[i], sizeof(texts[i]), "%d", part->first + i);
-		args[i][0] = texts[i];
-		overrides[i].index = i;
-		overrides[i].args = args[i];
-		overrides[i].n_args = 1;
-		pointers[i] = &overrides[i];
-		(void)snprintf(d->members[part->first + i].name, sizeof(d->members[0].name),
-			       "%s-%d", name, i);
-	}
+	fill_overrides(part, s);
 	request.name = name;
 	request.count = part->count;
 	request.mode = FSB__V1__BATCH_MODE__PARTIAL;
 	request.spec = &spec;
 	request.options = &options;
-	request.overrides = pointers;
+	request.overrides = s->pointers;
 	request.n_overrides = (size_t)part->count;
 	part->sent_ns = clock_mono_ns();
 	d->parallel.open++;
@@ -216,29 +245,33 @@ static int send_part(struct part *part, int number, Fsb__V1__MemberOverride *ove
 	return 0;
 }
 
+static void name_members(const struct part *part, int number)
+{
+	for (int i = 0; i < part->count; i++) {
+		struct member *member = &part->drive->members[part->first + i];
+
+		(void)snprintf(member->name, sizeof(member->name), "qs-%d-%d", number, i);
+	}
+}
+
 static int send_batch(struct drive *d, struct part *parts, struct err *err)
 {
-	size_t most = (size_t)(d->sandboxes / d->connections) + 1;
-	Fsb__V1__MemberOverride *overrides = calloc(most, sizeof(*overrides));
-	Fsb__V1__MemberOverride **pointers = calloc(most, sizeof(struct part *));
-	char *(*args)[1] = calloc(most, sizeof(*args));
-	char(*texts)[12] = calloc(most, sizeof(*texts));
+	struct scratch scratch;
 	int first = 0;
-	int rc =
-		overrides && pointers && args && texts ? 0 : err_set(err, -ENOMEM, "out of memory");
+	int rc = scratch_alloc(&scratch, (size_t)(d->sandboxes / d->connections) + 1, err);
 
+	if (rc)
+		return rc;
 	for (int i = 0; !rc && i < d->connections; i++) {
 		int count = d->sandboxes / d->connections + (i < d->sandboxes % d->connections);
 
 		parts[i] = (struct part){.drive = d, .first = first, .count = count};
 		first += count;
+		name_members(&parts[i], i);
 		if (count)
-			rc = send_part(&parts[i], i, overrides, pointers, args, texts, err);
+			rc = send_part(&parts[i], i, &scratch, err);
 	}
-	free(overrides);
-	free(pointers);
-	free(args);
-	free(texts);
+	scratch_free(&scratch);
 	return rc;
 }
 

@@ -137,6 +137,12 @@ static void look_at_processes(struct search *s)
 
 /* ---- directories ---- */
 
+/* An agent keeps files of its own, all with a leading dot, beside its sandboxes' directories. */
+static bool is_agents_own(const struct search *s, const char *name)
+{
+	return !s->stopped && name[0] == '.';
+}
+
 /* Counts entries from depth min_depth on: directories only, or anything. */
 static void count_tree(struct search *s, int *counter, const char *path, int depth, int min_depth,
 		       bool dirs_only)
@@ -149,7 +155,8 @@ static void count_tree(struct search *s, int *counter, const char *path, int dep
 		bool is_dir = entry->d_type == DT_DIR;
 
 		if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..") ||
-		    (dirs_only && !is_dir) || asprintf(&child, "%s/%s", path, entry->d_name) < 0)
+		    is_agents_own(s, entry->d_name) || (dirs_only && !is_dir) ||
+		    asprintf(&child, "%s/%s", path, entry->d_name) < 0)
 			continue;
 		if (depth >= min_depth)
 			report(s, counter, "%s", child);
