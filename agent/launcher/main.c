@@ -11,7 +11,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/file.h>
-#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -195,9 +195,22 @@ static int write_pid(const struct launcher *l, struct err *err)
 	return rc ? err_errno(err, -rc, "write '%s'", path) : 0;
 }
 
+/* Each sandbox costs a pidfd here, and a pipe while it starts. */
+static void raise_file_limit(void)
+{
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files))
+		return;
+	files.rlim_cur = files.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &files);
+}
+
 static int set_up(struct launcher *l, struct err *err)
 {
 	int rc = take_lock(l, err);
+
+	raise_file_limit();
 
 	if (rc)
 		return rc;

@@ -51,7 +51,9 @@ static int lock_store(struct load *ld)
 	ld->lock_fd = openat(ld->store_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (ld->lock_fd < 0 || flock(ld->lock_fd, LOCK_EX))
 		return err_errno(ld->err, errno, "lock the image store");
-	if (io_remove_tree(ld->store_fd, "tmp") || mkdirat(ld->store_fd, "tmp", 0700))
+	/* Another process may be in make_store and have it made again already. */
+	if (io_remove_tree(ld->store_fd, "tmp") ||
+	    (mkdirat(ld->store_fd, "tmp", 0700) && errno != EEXIST))
 		return err_set(ld->err, -EIO, "the image store's tmp directory can't be emptied");
 	return 0;
 }
