@@ -110,6 +110,8 @@ static int load(struct crdsync *c)
 		if (r == -EBUSY)
 			sleep_ns(POLL_NS);
 	} while (r == -EBUSY && !crdsync_stop);
+	if (r == -EBUSY)
+		return CRDSYNC_EXIT_OK; /* told to stop meanwhile */
 	if (r < 0) {
 		log_error("store not loaded", "store=%s err=%s", c->options->store, err.msg);
 		return r == -EINVAL ? CRDSYNC_EXIT_USAGE : CRDSYNC_EXIT_FAILED;

@@ -186,7 +186,10 @@ static void on_down(void *arg, const char *reason)
 
 	if (a->dead)
 		return;
-	log_warn("agent link down", "agent=%s err=%s", agent_label(a), reason);
+	if (has_id(a))
+		log_warn("agent link down", "agent=%s err=%s", agent_label(a), reason);
+	else
+		log_info("agent does not answer yet", "err=%s", reason);
 	if (process_is_gone(a))
 		set_ready(a, false);
 }

@@ -67,6 +67,7 @@ struct rd_daemon {
 	struct rd_expiry *expiry;
 	struct rd_sweep *sweep;
 	struct rd_map stops; /* record idx → struct rd_stop */
+	struct rd_condemned *condemned;
 	struct rd_orphan *orphans;
 	struct rd_exit *exits;
 };
@@ -124,6 +125,9 @@ void rd_stop_track(struct rd_daemon *d, const struct reg_sandbox_view *view, boo
 void rd_stops_drive(struct rd_daemon *d);
 /* Something of an agent that no record stands for is to go. */
 void rd_stop_leftover(struct rd_agent *agent, const char *id, int64_t generation, const char *why);
+/* Its record was let go while its agent was lost: to be stopped should the agent come back with it.
+ */
+bool rd_stop_is_condemned(const struct rd_daemon *d, const char *id);
 void rd_stops_done(struct rd_daemon *d);
 
 /* orphans.c: reaping, and what dead participants had sent to agents. */

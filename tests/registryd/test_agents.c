@@ -166,6 +166,30 @@ static void test_joins(void **state)
 	assert_int_equal(t->agent->epoch, reg_epoch(t->f->reg));
 }
 
+/* Adopted from before this arena, deleted while its agent is lost: stopped when the agent is back
+ * with it. */
+static void test_deleted_while_lost(void **state)
+{
+	struct test *t = *state;
+	struct sim_sandbox old;
+	struct reg_sandbox_view view;
+
+	start(t);
+	t->agent = sim_agent_new(t->loop, t->f->dir, "agent-1", 8);
+	old = *sim_agent_runs(t->agent, "id-old", "old",
+			      clock_unix_ns() - (int64_t)(60 * NS_PER_S));
+	POLL_FOR(t, state_of(t, "old") == REG_RUNNING);
+	t->agent = sim_agent_free(t->agent);
+	POLL_FOR(t, state_of(t, "old") == REG_LOST);
+	view = view_of(t, "old");
+	assert_reg(REG_OK, reg_stop(t->f->me, view.sandbox, REG_STOP_DELETE, NULL));
+	POLL_FOR(t, state_of(t, "old") == REG_FREE);
+	t->agent = sim_agent_new(t->loop, t->f->dir, "agent-1", 8);
+	t->agent->sandboxes[0] = old;
+	POLL_FOR(t, sim_agent_was_told(t->agent, "stop id-old"));
+	assert_int_equal(state_of(t, "old"), REG_FREE);
+}
+
 static void test_exit_event(void **state)
 {
 	struct test *t = *state;
@@ -436,6 +460,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_joins),
 		TEST(test_exit_event),
+		TEST(test_deleted_while_lost),
 		TEST(test_exit_before_commit),
 		TEST(test_unconfirmed_stop),
 		TEST(test_removed_event),
