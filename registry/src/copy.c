@@ -39,7 +39,7 @@ static void copy_agent(struct reg *reg, const struct reg_rec *rec, struct reg_sa
 	struct reg_agent_cold cold;
 
 	ret->agent.idx = a ? place_agent(place) : REG_NIL;
-	ret->slot = place_slot(place);
+	ret->slot = place & PLACE_HELD ? place_slot(place) : REG_NIL;
 	ret->slot_gen = place_gen(place);
 	ret->agent_name[0] = ret->agent_node[0] = ret->agent_host_ip[0] = 0;
 	if (!a)

@@ -313,7 +313,7 @@ struct reg_sandbox_view {
 	char request_id[REG_REQUEST_ID_MAX + 1];
 	reg_agent_id agent; /* idx UINT32_MAX: none */
 	char agent_name[REG_NAME_MAX + 1], agent_node[REG_NAME_MAX + 1], agent_host_ip[64];
-	uint32_t slot;
+	uint32_t slot; /* UINT32_MAX: holds none */
 	uint32_t slot_gen;
 	uint32_t owner; /* participant, UINT32_MAX: nobody */
 	uint16_t ports[REG_PORTS_MAX];
