@@ -360,7 +360,7 @@ void rd_merge_missing(struct rd_agent *agent, const struct reg_sandbox_view *vie
 {
 	bool restored = view->state == REG_RESTORED;
 	bool holds_slot = (view->state == REG_RUNNING || view->state == REG_LOST) &&
-			  view->agent.idx == agent->id.idx;
+			  view->agent.idx == agent->id.idx && view->slot != UINT32_MAX;
 	struct missing *m;
 
 	if (!restored && !holds_slot)
