@@ -237,14 +237,14 @@ static void accept_some(struct master *m, const struct listener *l)
 		m->accept_after_ns = clock_mono_ns() + ACCEPT_PAUSE_NS;
 }
 
-/* A byte says that the worker serves; the end of the stream, that it does not any more. */
+/* A packet says how the worker is; the end of the stream, that it is no more. */
 static void hear(struct slot *slot)
 {
 	char buf[8];
 	ssize_t n = recv(slot->sock, buf, sizeof(buf), MSG_DONTWAIT);
 
 	if (n > 0)
-		slot->ready = true;
+		slot->ready = buf[0] == FP_SAYS_READY[0];
 	else if (n == 0 || (errno != EAGAIN && errno != EINTR))
 		slot_close(slot);
 }

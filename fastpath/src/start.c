@@ -256,9 +256,10 @@ static void start_refused(struct fp_start *s, const Fsb__Agent__V1__Ack *ack)
 
 	if (ack->code == FSB__AGENT__V1__ACK_CODE__IMAGE_NOT_FOUND)
 		fp_fail(&fail, G_NOT_FOUND,
-			"agent '%s': %s; this release does not pull: load the image with 'fsb-ctl "
-			"image load'",
-			s->agent, *ack->message ? ack->message : "the image is not in its store");
+			"agent '%s' does not have the image: %s (nothing is pulled in this "
+			"release: use "
+			"'fsb-ctl image load')",
+			s->agent, ack->message);
 	else
 		fp_fail(&fail, fp_status_of_ack(ack->code), "agent '%s' refused the start (%s): %s",
 			s->agent, agentlink_code_name(ack->code), ack->message);

@@ -110,8 +110,9 @@ static void drain(struct worker *w)
 	(void)take_connections(w);
 	w->draining = true;
 	log_info("draining", "timeout_s=%d", w->opts->drain_timeout_s);
-	if (w->watch)
-		w->watch = gloop_fd_del(w->watch);
+	/* The master turns to the others; what crosses this is closed, and its client comes again.
+	 */
+	(void)send(w->sock, FP_SAYS_DRAINING, 1, MSG_NOSIGNAL);
 	fp_service_drain(w->svc);
 	gserver_shutdown(w->server, (uint64_t)w->opts->drain_timeout_s * NS_PER_S, on_drained, w);
 }
@@ -135,15 +136,19 @@ static int take_connections(struct worker *w)
 			continue;
 		if (rc)
 			return rc;
-		if (gserver_add_fd(w->server, fd, &err))
+		if (gserver_add_fd(w->server, fd, &err) && !w->draining)
 			log_warn("connection refused", "err=%s", err.msg);
 	}
 }
 
 static void on_sock(void *arg, int fd)
 {
-	if (take_connections(arg) != -EAGAIN)
-		drain(arg);
+	struct worker *w = arg;
+
+	if (take_connections(w) == -EAGAIN)
+		return;
+	w->watch = gloop_fd_del(w->watch);
+	drain(w);
 }
 
 /* ---- the start ---- */
@@ -245,7 +250,7 @@ int fp_worker_main(const struct fp_options *opts, int index, pid_t master, int s
 		log_error("worker can't start", "worker=%d err=%s", index, err.msg);
 		return FP_EXIT_FAILED;
 	}
-	if (send(sock, "r", 1, MSG_NOSIGNAL) != 1)
+	if (send(sock, FP_SAYS_READY, 1, MSG_NOSIGNAL) != 1)
 		drain(&w);
 	log_info("worker ready", "worker=%d participant=%u", index, reg_self_idx(w.me));
 	gloop_run(w.loop);

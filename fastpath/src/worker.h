@@ -15,8 +15,11 @@ enum {
 	FP_EXIT_ARENA = 3, /* no arena within the time, or it was replaced: attach again */
 };
 
-/* sock: where connections come from; one byte is sent there when the worker is ready. Returns the
- * exit code. */
+/* What a worker tells its master, one byte each: pass connections, pass no more. */
+#define FP_SAYS_READY	 "r"
+#define FP_SAYS_DRAINING "d"
+
+/* sock: where connections come from, and where the worker says how it is. Returns the exit code. */
 int fp_worker_main(const struct fp_options *opts, int index, pid_t master, int sock);
 
 #endif

@@ -402,6 +402,34 @@ static void test_dead_worker_is_replaced(void **state)
 	}
 }
 
+static void test_one_worker_drains_unnoticed(void **state)
+{
+	struct gchannel *first = s.channel;
+	int32_t pids[16], again[16];
+	uint32_t n = workers(pids, 16);
+	uint64_t until = clock_mono_ns() + 10 * NS_PER_S;
+	bool replaced = false;
+
+	assert_int_equal(n, 3);
+	s.channel = stack_channel();
+	make("warm-up");
+	assert_int_equal(kill(pids[2], SIGTERM), 0);
+	while (!replaced && clock_mono_ns() < until) {
+		gchannel_free(s.channel);
+		s.channel = stack_channel();
+		make("meanwhile");
+		assert_int_equal(delete ("meanwhile", true), G_OK);
+		n = workers(again, 16);
+		replaced = n == 3;
+		for (uint32_t i = 0; i < n; i++)
+			replaced = replaced && again[i] != pids[2];
+	}
+	assert_true(replaced);
+	assert_int_equal(delete ("warm-up", true), G_OK);
+	gchannel_free(s.channel);
+	s.channel = first;
+}
+
 static void test_drain_ends_waits(void **state)
 {
 	struct gchannel *other = stack_channel();
@@ -442,6 +470,7 @@ int main(void)
 		cmocka_unit_test(test_health),
 		cmocka_unit_test(test_connections_go_round),
 		cmocka_unit_test(test_dead_worker_is_replaced),
+		cmocka_unit_test(test_one_worker_drains_unnoticed),
 		cmocka_unit_test(test_drain_ends_waits),
 	};
 
