@@ -54,6 +54,7 @@ static uint64_t layout_stamp(void)
 		sizeof(struct reg_rec),
 		offsetof(struct reg_rec, ns),
 		offsetof(struct reg_rec, name),
+		offsetof(struct reg_rec, name_hash),
 		offsetof(struct reg_rec, ports),
 		REGION_MAX,
 		CELLS_MAX,

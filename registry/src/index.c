@@ -82,6 +82,12 @@ static struct reg_bucket *bucket_at(const struct reg *reg, enum reg_index_kind k
 	return reg__at(reg, REGION_INDEX + kind, n * sizeof(struct reg_bucket));
 }
 
+void reg__index_prefetch(const struct reg *reg, enum reg_index_kind kind, uint64_t hash)
+{
+	/* for writing; of memory that is not there yet it does nothing */
+	__builtin_prefetch(bucket_at(reg, kind, hash, 0), 1);
+}
+
 static bool bucket_there(const struct reg *reg, const struct reg_bucket *b)
 {
 	return reg__ensured(reg, reg__off(reg, b), sizeof(*b));

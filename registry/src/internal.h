@@ -37,6 +37,8 @@ struct reg_full_memo {
 	uint64_t full;	      /* the pool's word under which nothing was found free */
 };
 
+#define NAME_MEMOS 16
+
 struct reg_self {
 	struct reg *reg;
 	uint32_t idx;
@@ -45,6 +47,8 @@ struct reg_self {
 	uint32_t rotor;		    /* spreads ties */
 	uint64_t *excluded;	    /* bitmap of agents whose ports conflict, agent_words long */
 	struct reg_full_memo memo[FULL_MEMOS];
+	/* rows + 1 that earlier requests named; rows never change or go once they are in the index */
+	uint32_t pool_memo[NAME_MEMOS], image_memo[NAME_MEMOS];
 };
 
 /* ---- arena.c ---- */
@@ -130,6 +134,8 @@ struct reg_hit {
 uint64_t reg__hash(const char *a, const char *b);
 struct reg_key reg__key_text(const char *a, const char *b);
 struct reg_key reg__key_port(uint32_t agent, uint32_t port);
+/* The key's cache line will be looked at soon. */
+void reg__index_prefetch(const struct reg *reg, enum reg_index_kind kind, uint64_t hash);
 bool reg__index_find(const struct reg *reg, enum reg_index_kind kind, const struct reg_key *key,
 		     struct reg_hit *ret);
 /* REG_OK, REG_NAME_EXISTS with *ret_other, REG_NO_SPACE, REG_LIMIT_SANDBOXES when the window is
@@ -155,6 +161,9 @@ void reg__slot_free(struct reg *reg, uint32_t agent, uint32_t slot, uint32_t gen
 a64 *reg__pool_bits(const struct reg *reg, uint32_t pool);
 a64 *reg__image_bits(const struct reg *reg, uint32_t image);
 bool reg__find_pool(const struct reg *reg, const char *ns, const char *name, uint32_t *ret);
+/* The same two with a memory of earlier answers. */
+bool reg__pool_of(struct reg_self *me, const char *ns, const char *name, uint32_t *ret);
+bool reg__image_of(struct reg_self *me, const char *ref, uint32_t *ret);
 bool reg__find_image(const struct reg *reg, const char *ref, uint32_t *ret);
 /* The row of that name, made when there is none. A new agent is not ready and has no slots until it
  * joins. */

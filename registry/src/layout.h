@@ -191,7 +191,8 @@ struct reg_rec {
 	uint64_t id[8];
 	uint64_t request_id[16];
 	uint64_t name[32];
-	uint64_t reserved[4]; /* to a whole number of cache lines */
+	uint64_t name_hash, request_key_hash; /* of the index keys, so that a removal need not read the texts */
+	uint64_t reserved[2]; /* to a whole number of cache lines */
 };
 _Static_assert(sizeof(struct reg_rec) % REG_LINE == 0, "records start on a cache line");
 

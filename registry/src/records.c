@@ -150,6 +150,20 @@ static void fill(struct reg_rec *rec, const struct reg_request *req, uint32_t po
 	reg__str_in(rec->name, sizeof(rec->name), req->name);
 }
 
+/* The hashes of the keys, and their cache lines on the way while the rest is filled in. */
+static void keys_in(const struct reg *reg, struct reg_rec *rec, const struct reg_request *req)
+{
+	uint64_t name = reg__hash(req->ns, req->name), request = 0;
+
+	reg__index_prefetch(reg, INDEX_NAMES, name);
+	if (req->request_id && *req->request_id) {
+		request = reg__hash(req->ns, req->request_id);
+		reg__index_prefetch(reg, INDEX_REQUESTS, request);
+	}
+	word_set(&rec->name_hash, name);
+	word_set(&rec->request_key_hash, request);
+}
+
 /* A reference left by a swap that came after the teardown and died: its blob is nobody's any more.
  */
 static void refs_reset(struct reg *reg, struct reg_rec *rec, uint32_t gen)
@@ -196,6 +210,7 @@ enum reg_status reg__rec_new(struct reg_self *me, const struct reg_request *req,
 	(void)FAILPOINT("reserve.record-claimed");
 	struct reg_rec *rec = reg__rec(me->reg, idx);
 
+	keys_in(me->reg, rec, req);
 	refs_reset(me->reg, rec, word_gen(word));
 	fill(rec, req, pool, word_gen(word), generation);
 	st = blobs_in(me, idx, rec, req);
@@ -229,17 +244,12 @@ void reg__unplace(struct reg *reg, uint32_t idx, struct reg_rec *rec, uint32_t g
 
 static void keys_remove(struct reg *reg, uint32_t idx, const struct reg_rec *rec, uint32_t gen)
 {
-	char ns[REG_NAMESPACE_MAX + 1], text[REG_NAME_MAX + 3];
-	struct reg_key key;
+	struct reg_key key = {.hash = word_of(&rec->name_hash)};
 
-	reg__str_out(ns, rec->ns, sizeof(rec->ns));
-	reg__str_out(text, rec->name, sizeof(rec->name));
-	key = reg__key_text(ns, text);
 	reg__index_remove(reg, INDEX_NAMES, &key, idx, gen);
 	(void)FAILPOINT("undo.name-freed");
-	reg__str_out(text, rec->request_id, sizeof(rec->request_id));
-	if (*text) {
-		key = reg__key_text(ns, text);
+	if (word_of(&rec->request_id[0])) {
+		key.hash = word_of(&rec->request_key_hash);
 		reg__index_remove(reg, INDEX_REQUESTS, &key, idx, gen);
 	}
 	(void)FAILPOINT("undo.request-freed");
@@ -261,6 +271,8 @@ void reg__undo(struct reg_self *me, uint32_t idx)
 	uint64_t w = atomic_load_explicit(word, memory_order_relaxed);
 	uint32_t gen = word_gen(w);
 
+	reg__index_prefetch(reg, INDEX_NAMES, word_of(&rec->name_hash));
+	reg__index_prefetch(reg, INDEX_REQUESTS, word_of(&rec->request_key_hash));
 	reg__unplace(reg, idx, rec, gen);
 	keys_remove(reg, idx, rec, gen);
 	uint64_t store = STORE_NONE;

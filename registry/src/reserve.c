@@ -73,12 +73,14 @@ static enum reg_status name_taken(struct reg *reg, const struct reg_hit *other)
 static enum reg_status keys_claim(struct reg *reg, const struct reg_request *req,
 				  struct reg_lease *ret)
 {
+	const struct reg_rec *rec = reg__rec(reg, ret->sandbox.idx);
 	struct reg_hit other = {0};
-	struct reg_key key;
+	struct reg_key key = {.a = req->ns};
 	enum reg_status st;
 
 	if (req->request_id && *req->request_id) {
-		key = reg__key_text(req->ns, req->request_id);
+		key.b = req->request_id;
+		key.hash = rec->request_key_hash; /* plain: ours, and written by us */
 		st = reg__index_insert(reg, INDEX_REQUESTS, &key, ret->sandbox.idx,
 				       ret->sandbox.gen, &other);
 		if (st == REG_NAME_EXISTS) {
@@ -89,7 +91,8 @@ static enum reg_status keys_claim(struct reg *reg, const struct reg_request *req
 			return st;
 		(void)FAILPOINT("reserve.request-claimed");
 	}
-	key = reg__key_text(req->ns, req->name);
+	key.b = req->name;
+	key.hash = rec->name_hash;
 	st = reg__index_insert(reg, INDEX_NAMES, &key, ret->sandbox.idx, ret->sandbox.gen, &other);
 	if (st == REG_NAME_EXISTS) {
 		ret->sandbox = (reg_sandbox_id){other.cell, other.gen};
@@ -118,9 +121,9 @@ static enum reg_status reserve_hidden(struct reg_self *me, const struct reg_requ
 
 	if (st)
 		return st;
-	if (!reg__find_pool(reg, req->ns, req->pool, &pool))
+	if (!reg__pool_of(me, req->ns, req->pool, &pool))
 		return REG_NO_POOL;
-	(void)reg__find_image(reg, req->image, &image);
+	(void)reg__image_of(me, req->image, &image);
 	st = reg__rec_new(me, req, pool, 1, &lease.sandbox);
 	if (st)
 		return st;
