@@ -210,10 +210,9 @@ static int set_up(struct launcher *l, struct err *err)
 {
 	int rc = take_lock(l, err);
 
-	raise_file_limit();
-
 	if (rc)
 		return rc;
+	raise_file_limit();
 	for (size_t i = 0; i < sizeof(kept_caps) / sizeof(*kept_caps); i++)
 		l->cap_mask |= UINT64_C(1) << kept_caps[i];
 	/* In a shared network raw sockets would see and forge the host's traffic. */

@@ -48,6 +48,7 @@ struct agent {
 	struct gserver *server;
 	struct gloop_timer *heartbeat;
 	struct image_store *images;
+	struct gloop_fd *images_watch;
 	struct agt_fences *fences;
 	struct agt_launch *launch;
 	struct agt_logs *logs;
@@ -113,6 +114,8 @@ void agt_sandbox_set_state(struct agent *a, struct agt_sandbox *sb,
 void agt_sandbox_set_exit(struct agt_sandbox *sb, const Fsb__Agent__V1__ExitInfo *exit);
 int agt_sandbox_set_meta(struct agt_sandbox *sb, const Fsb__V1__SandboxMeta *meta);
 void agt_sandbox_drop(struct agent *a, struct agt_sandbox *sb);
+/* All, without a word to anyone. */
+void agt_sandboxes_free(struct agent *a);
 int agt_sandbox_wait(struct agt_sandbox *sb, struct agt_peer *peer, uint64_t seq,
 		     uint64_t received_ns, bool fence);
 /* The start is over: answers all who wait. code OK, or why not (then the record is dropped). */
@@ -145,6 +148,7 @@ bool agt_fence_forbids(struct agent *a, const char *id, int64_t generation);
 
 /* ---- logs.c ---- */
 int agt_logs_open(struct agent *a, struct err *err);
+void agt_logs_end_streams(struct agent *a);
 void agt_logs_close(struct agent *a);
 void agt_logs_call(struct gcall *call, const ProtobufCMessage *msg);
 /* The sandbox has exited or is gone: those who follow it come to an end. */

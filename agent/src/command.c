@@ -219,7 +219,9 @@ static void on_answered(struct agent *a, const Notice *notice, void *arg)
 {
 	struct pending *p = arg;
 
-	agt_peer_ack_code(p->peer, p->seq, notice->code, notice->message);
+	/* NULL only when this agent ends, and then the peer is gone. */
+	if (notice)
+		agt_peer_ack_code(p->peer, p->seq, notice->code, notice->message);
 	agt_peer_unref(p->peer);
 	free(p);
 }

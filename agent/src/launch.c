@@ -365,6 +365,7 @@ int agt_launch_open(struct agent *a, void (*on_ready)(struct agent *a), struct e
 void agt_launch_close(struct agent *a)
 {
 	struct agt_launch *ln = a->launch;
+	struct op *op;
 
 	if (!ln)
 		return;
@@ -376,7 +377,8 @@ void agt_launch_close(struct agent *a)
 		gloop_timer_free(ln->retry);
 	if (ln->flush)
 		gloop_timer_free(ln->flush);
-	/* What is unanswered stays so: the streams are closed, the process ends. */
+	while ((op = TAILQ_FIRST(&ln->ops)))
+		op_answer(ln, op_take(ln, op->seq), NULL);
 	free(ln);
 	a->launch = NULL;
 }

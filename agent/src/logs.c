@@ -201,14 +201,19 @@ int agt_logs_open(struct agent *a, struct err *err)
 	return logs->watch ? 0 : -ENOMEM;
 }
 
+void agt_logs_end_streams(struct agent *a)
+{
+	while (a->logs && a->logs->streams)
+		stream_finish(a->logs->streams, G_UNAVAILABLE, "the agent is ending");
+}
+
 void agt_logs_close(struct agent *a)
 {
 	struct agt_logs *logs = a->logs;
 
 	if (!logs)
 		return;
-	while (logs->streams)
-		stream_finish(logs->streams, G_UNAVAILABLE, "the agent is ending");
+	agt_logs_end_streams(a);
 	if (logs->watch)
 		gloop_fd_del(logs->watch);
 	cleanup_closep(&logs->inotify_fd);

@@ -109,7 +109,7 @@ static void on_signal(void *arg, int signo)
 	a->ending = true;
 	gloop_timer_cancel(a->heartbeat);
 	agt_peers_close(a);
-	agt_logs_close(a);
+	agt_logs_end_streams(a);
 	if (a->server)
 		gserver_shutdown(a->server, SHUTDOWN_GRACE_NS, on_shut_down, a);
 	else
@@ -130,9 +130,28 @@ static int open_parts(struct agent *a, struct err *err)
 	a->heartbeat = gloop_timer_new(a->loop, agt_heartbeat, a);
 	if (!a->images || !a->heartbeat)
 		return err->code ? err->code : -ENOMEM;
-	if (!gloop_fd_add(a->loop, image_store_watch_fd(a->images), on_images_changed, a, err))
+	a->images_watch =
+		gloop_fd_add(a->loop, image_store_watch_fd(a->images), on_images_changed, a, err);
+	if (!a->images_watch)
 		return err->code;
 	return agt_launch_open(a, on_ready, err);
+}
+
+static void close_parts(struct agent *a)
+{
+	/* A load may still be unpacking in its thread, with all of this in use: then the process
+	 * just ends. */
+	if (a->loads)
+		_exit(0);
+	agt_launch_close(a);
+	gserver_free(a->server);
+	agt_logs_close(a);
+	agt_sandboxes_free(a);
+	agt_fences_close(a);
+	gloop_fd_del(a->images_watch);
+	image_store_close(a->images);
+	gloop_timer_free(a->heartbeat);
+	gloop_free(a->loop);
 }
 
 static int run(struct agent *a, struct err *err)
@@ -150,6 +169,7 @@ static int run(struct agent *a, struct err *err)
 	if (rc)
 		return rc;
 	gloop_run(a->loop);
+	close_parts(a);
 	return 0;
 }
 
@@ -317,7 +337,5 @@ int main(int argc, char **argv)
 		rc = run(&a, &err);
 	if (rc)
 		log_error("can't run", "name=%s err=%s", a.name, err.msg);
-	/* Loads may still be unpacking in their threads: leave without freeing what they use. */
-	fflush(stderr);
-	_exit(rc ? 1 : 0);
+	return rc ? 1 : 0;
 }

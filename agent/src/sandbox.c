@@ -118,6 +118,14 @@ void agt_sandbox_drop(struct agent *a, struct agt_sandbox *sb)
 	free(sb);
 }
 
+void agt_sandboxes_free(struct agent *a)
+{
+	for (unsigned int i = 0; i < SANDBOX_BUCKETS; i++) {
+		while (a->sandboxes[i])
+			agt_sandbox_drop(a, a->sandboxes[i]);
+	}
+}
+
 int agt_sandbox_wait(struct agt_sandbox *sb, struct agt_peer *peer, uint64_t seq,
 		     uint64_t received_ns, bool fence)
 {

@@ -24,7 +24,7 @@ pid_t launcher_pid(void);
 int agent_bed_setup(void **state);
 int agent_bed_teardown(void **state);
 
-/* Nothing of any sandbox is left, and the host has as many mounts as at the start. */
+/* Nothing of any sandbox is left, and none of its mounts is seen by the host. */
 void assert_nothing_left(void);
 
 #define assert_ack(result, want)                                                                   \

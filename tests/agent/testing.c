@@ -154,7 +154,7 @@ struct leftovers testing_count(const struct testbed *bed, const char *agent)
 {
 	struct leftovers left = {0};
 
-	left.mounts = count_output("wc -l </proc/self/mountinfo");
+	left.mounts = count_output("grep -c %s/ /proc/self/mountinfo", bed->run_dir);
 	left.states = count_output("ls -d %s/state/%s/*/ 2>/dev/null | wc -l", bed->run_dir, agent);
 	for (size_t i = 0; i < sizeof(hierarchies) / sizeof(*hierarchies); i++)
 		left.cgroups +=

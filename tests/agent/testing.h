@@ -30,7 +30,7 @@ bool testing_gone(pid_t pid); /* waits up to 5 s */
 
 /* What may leak. */
 struct leftovers {
-	int mounts;    /* lines of /proc/self/mountinfo */
+	int mounts;    /* lines of /proc/self/mountinfo that name the run directory */
 	int cgroups;   /* directories below fsb/INSTANCE, all hierarchies */
 	int states;    /* directories in state/NAME that are a sandbox's */
 	int processes; /* whose root or cgroup is the bed's */
