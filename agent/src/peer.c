@@ -330,6 +330,7 @@ static void send_hello(struct agt_peer *peer)
 	hello.pool = unconst(a->pool);
 	hello.node = unconst(a->node);
 	hello.host_ip = unconst(a->host_ip);
+	hello.shared_network = a->defaults.shared_network;
 	hello.capacity = (int32_t)a->capacity;
 	hello.agent_pid = (uint64_t)getpid();
 	if (peer->role == FSB__AGENT__V1__PEER_ROLE__REGISTRYD) {

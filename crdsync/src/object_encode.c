@@ -237,10 +237,11 @@ static json_t *build_spec(struct build *b)
  */
 static void put_endpoints(struct build *b, json_t *status)
 {
+	const char *network = b->spec->network;
+	bool shared = *network ? !strcmp(network, "shared") : b->view->agent_shared_network;
 	json_t *endpoints;
 
-	if (strcmp(b->spec->network, "shared") != 0 || !b->view->agent_host_ip[0] ||
-	    !b->spec->n_exposed_ports)
+	if (!shared || !b->view->agent_host_ip[0] || !b->spec->n_exposed_ports)
 		return;
 	endpoints = json_array();
 	for (size_t i = 0; i < b->spec->n_exposed_ports; i++)

@@ -63,7 +63,7 @@ static bool is_as_it_was(struct rd_agent *a, const struct reg_agent_info *info, 
 		return false;
 	if (strcmp(row.pool, info->pool) != 0 || strcmp(row.node, info->node) != 0 ||
 	    strcmp(row.address, info->address) != 0 || strcmp(row.host_ip, info->host_ip) != 0 ||
-	    row.capacity != info->capacity)
+	    row.capacity != info->capacity || row.shared_network != info->shared_network)
 		return false;
 	*ret = id;
 	return true;
@@ -153,6 +153,7 @@ static void on_up(void *arg, const Fsb__Agent__V1__HelloReply *hello)
 		.node = hello->node,
 		.address = a->address,
 		.host_ip = hello->host_ip,
+		.shared_network = hello->shared_network,
 		.capacity = hello->capacity,
 	};
 

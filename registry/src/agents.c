@@ -338,7 +338,8 @@ static void cold_write(struct reg_agent *a, const struct reg_agent_info *info)
 {
 	/* relaxed: one writer */
 	uint64_t seq = atomic_load_explicit(&a->cold_seq, memory_order_relaxed);
-	struct reg_agent_cold cold = {.capacity = info->capacity};
+	struct reg_agent_cold cold = {.capacity = info->capacity,
+				      .shared_network = info->shared_network};
 
 	reg__text_copy(cold.name, sizeof(cold.name), info->name);
 	reg__text_copy(cold.node, sizeof(cold.node), info->node ? info->node : "");

@@ -42,12 +42,14 @@ static void copy_agent(struct reg *reg, const struct reg_rec *rec, struct reg_sa
 	ret->slot = place & PLACE_HELD ? place_slot(place) : REG_NIL;
 	ret->slot_gen = place_gen(place);
 	ret->agent_name[0] = ret->agent_node[0] = ret->agent_host_ip[0] = 0;
+	ret->agent_shared_network = false;
 	if (!a)
 		return;
 	reg__agent_cold(a, &cold);
 	reg__text_copy(ret->agent_name, sizeof(ret->agent_name), cold.name);
 	reg__text_copy(ret->agent_node, sizeof(ret->agent_node), cold.node);
 	reg__text_copy(ret->agent_host_ip, sizeof(ret->agent_host_ip), cold.host_ip);
+	ret->agent_shared_network = cold.shared_network != 0;
 }
 
 static void copy_texts(struct reg *reg, const struct reg_rec *rec, struct reg_sandbox_view *ret)

@@ -132,6 +132,7 @@ _Static_assert(sizeof(struct reg_bucket) == REG_LINE, "a bucket is one cache lin
 struct reg_agent_cold {
 	char name[256], node[256], address[256], host_ip[64];
 	int64_t capacity;
+	int64_t shared_network; /* 0, 1 */
 };
 
 struct reg_agent {

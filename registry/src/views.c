@@ -22,6 +22,7 @@ enum reg_status reg_agent_get(struct reg_self *me, reg_agent_id agent, struct re
 	reg__text_copy(ret->node, sizeof(ret->node), cold.node);
 	reg__text_copy(ret->address, sizeof(ret->address), cold.address);
 	reg__text_copy(ret->host_ip, sizeof(ret->host_ip), cold.host_ip);
+	ret->shared_network = cold.shared_network != 0;
 	ret->capacity = (int32_t)cold.capacity;
 	/* relaxed, all: a picture for humans, each value true at some moment */
 	uint64_t hot = atomic_load_explicit(&a->hot, memory_order_relaxed);

@@ -213,6 +213,7 @@ struct reg_agent_info {
 	const char *node;
 	const char *address; /* "unix:/path" or "host:port" */
 	const char *host_ip; /* endpoints of shared-network sandboxes */
+	bool shared_network; /* of sandboxes whose spec names no network */
 	int32_t capacity;    /* <= 0: unlimited */
 };
 
@@ -221,6 +222,7 @@ struct reg_agent_view {
 	uint32_t incarnation; /* grows with each join under the same name */
 	char ns[REG_NAMESPACE_MAX + 1], name[REG_NAME_MAX + 1], pool[REG_NAME_MAX + 1];
 	char node[REG_NAME_MAX + 1], address[REG_ADDRESS_MAX + 1], host_ip[64];
+	bool shared_network;
 	int32_t capacity;    /* as given */
 	uint32_t slots;	     /* what capacity means here */
 	uint32_t allocated;
@@ -313,6 +315,7 @@ struct reg_sandbox_view {
 	char request_id[REG_REQUEST_ID_MAX + 1];
 	reg_agent_id agent; /* idx UINT32_MAX: none */
 	char agent_name[REG_NAME_MAX + 1], agent_node[REG_NAME_MAX + 1], agent_host_ip[64];
+	bool agent_shared_network; /* the agent's default */
 	uint32_t slot; /* UINT32_MAX: holds none */
 	uint32_t slot_gen;
 	uint32_t owner; /* participant, UINT32_MAX: nobody */
