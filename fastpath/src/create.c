@@ -75,9 +75,21 @@ static int fail_no_pool(struct fp_service *svc, const struct fp_plan *plan, stru
 		       plan->ns, pools);
 }
 
+static void port_list(const struct fp_plan *plan, char *buf, size_t size)
+{
+	size_t len = 0;
+
+	buf[0] = '\0';
+	for (uint32_t i = 0; i < plan->port_count && len < size; i++)
+		len += (size_t)snprintf(buf + len, size - len, "%s%u", i ? ", " : "",
+					plan->ports[i]);
+}
+
 int fp_reserve_fail(struct fp_service *svc, const struct fp_plan *plan, const char *name,
 		    enum reg_status status, struct fp_fail *fail)
 {
+	char ports[REG_PORTS_MAX * 7];
+
 	switch (status) {
 	case REG_NAME_EXISTS:
 		return fp_fail(
@@ -102,8 +114,13 @@ int fp_reserve_fail(struct fp_service *svc, const struct fp_plan *plan, const ch
 			plan->request_id);
 	case REG_NO_POOL:
 		return fail_no_pool(svc, plan, fail);
-	case REG_NO_CAPACITY:
 	case REG_PORT_CONFLICT:
+		port_list(plan, ports, sizeof(ports));
+		return fp_fail(
+			fail, G_RESOURCE_EXHAUSTED,
+			"insufficient capacity or port conflict in pool %s: %s (asked for: %s)",
+			plan->pool, reg_status_text(status), ports);
+	case REG_NO_CAPACITY:
 		return fp_fail(fail, G_RESOURCE_EXHAUSTED,
 			       "insufficient capacity or port conflict in pool %s: %s", plan->pool,
 			       reg_status_text(status));

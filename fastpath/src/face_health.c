@@ -120,7 +120,7 @@ static void watch(struct gcall *call, const ProtobufCMessage *msg)
 	w->svc = fp_face_service(call);
 	w->call = call;
 	gcall_set_user(call, w, watch_gone);
-	fp_idle_add(w->svc, &w->idle, watch_drain);
+	fp_idle_add(w->svc, &w->idle, true, watch_drain);
 	(void)watch_send(w, status_of(w->svc, w->service));
 	fp_deadline_set(&w->svc->deadlines, &w->look, clock_mono_ns() + LOOK_NS, watch_look);
 }

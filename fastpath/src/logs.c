@@ -99,7 +99,7 @@ struct fp_logs *fp_logs(struct fp_service *svc, const char *ns, const char *name
 	request.follow = follow;
 	stream.arg = logs;
 	if (follow)
-		fp_idle_add(svc, &logs->idle, on_drain);
+		fp_idle_add(svc, &logs->idle, false, on_drain);
 	logs->call = agentlink_logs(link, &request, 0, &stream);
 	if (!logs->call) {
 		logs_end(logs, G_UNAVAILABLE, "the agent's log can't be opened");

@@ -149,6 +149,7 @@ bool fp_has_endpoints(struct fp_service *svc, const struct reg_sandbox_view *vie
 	struct pb_arena *arena;
 	ProtobufCMessage *msg;
 	uint32_t len;
+	const char *network;
 	bool shared;
 
 	if (view->port_count == 0 || view->agent.idx == UINT32_MAX || view->spec_len == 0)
@@ -157,7 +158,8 @@ bool fp_has_endpoints(struct fp_service *svc, const struct reg_sandbox_view *vie
 	if (!buf || reg_spec(svc->me, view->sandbox, buf, view->spec_len, &len) != REG_OK ||
 	    pb_unpack(&fsb__v1__sandbox_spec__descriptor, buf, len, NULL, &arena, &msg, NULL))
 		return false;
-	shared = !strcmp(((Fsb__V1__SandboxSpec *)msg)->network, "shared");
+	network = ((Fsb__V1__SandboxSpec *)msg)->network;
+	shared = *network ? !strcmp(network, "shared") : view->agent_shared_network;
 	pb_free(arena);
 	return shared;
 }

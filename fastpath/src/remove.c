@@ -73,7 +73,7 @@ static struct fp_delete *delete_park(struct fp_service *svc, reg_sandbox_id sand
 	d->ret_gone = &gone;
 	d->park.sandbox = sandbox;
 	d->park.check = check;
-	fp_idle_add(svc, &d->idle, on_drain);
+	fp_idle_add(svc, &d->idle, false, on_drain);
 	fp_deadline_set(&svc->deadlines, &d->deadline, fp_deadline_or_default(deadline_ns),
 			on_deadline);
 	fp_park_add(&svc->parks, &d->park);

@@ -3,8 +3,10 @@
  * early. */
 #include "service.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "check.h"
 #include "start.h"
 #include "status.h"
@@ -45,13 +47,28 @@ struct fp_service *fp_service_free(struct fp_service *svc)
 	return NULL;
 }
 
-void fp_service_drain(struct fp_service *svc)
+static void end_lingering(struct fp_deadline *linger)
 {
+	struct fp_service *svc =
+		(struct fp_service *)((char *)linger - offsetof(struct fp_service, linger));
 	struct fp_idle *idle;
 
-	svc->draining = true;
 	while ((idle = TAILQ_FIRST(&svc->idle)))
 		idle->end(idle);
+}
+
+void fp_service_drain(struct fp_service *svc, uint64_t linger_ns)
+{
+	struct fp_idle *idle, *next;
+
+	svc->draining = true;
+	/* Each ends itself only. */
+	for (idle = TAILQ_FIRST(&svc->idle); idle; idle = next) {
+		next = TAILQ_NEXT(idle, link);
+		if (idle->at_once)
+			idle->end(idle);
+	}
+	fp_deadline_set(&svc->deadlines, &svc->linger, clock_mono_ns() + linger_ns, end_lingering);
 }
 
 bool fp_service_ready(const struct fp_service *svc)
@@ -59,8 +76,10 @@ bool fp_service_ready(const struct fp_service *svc)
 	return !svc->draining && reg_store_loaded(svc->reg);
 }
 
-void fp_idle_add(struct fp_service *svc, struct fp_idle *idle, void (*end)(struct fp_idle *idle))
+void fp_idle_add(struct fp_service *svc, struct fp_idle *idle, bool at_once,
+		 void (*end)(struct fp_idle *idle))
 {
+	idle->at_once = at_once;
 	idle->end = end;
 	idle->listed = true;
 	TAILQ_INSERT_TAIL(&svc->idle, idle, link);

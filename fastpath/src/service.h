@@ -15,11 +15,11 @@
 /* Deadline of creates and deletes whose client has none. */
 #define FP_DEADLINE_NS (60 * NS_PER_S)
 
-/* A call that waits for somebody else for as long as it takes: ended early when the worker drains.
- */
+/* A call that waits for somebody else for as long as it takes: a drain ends it before it is cut
+ * off. */
 struct fp_idle {
 	TAILQ_ENTRY(fp_idle) link;
-	bool listed;
+	bool listed, at_once;
 	void (*end)(struct fp_idle *idle);
 };
 
@@ -32,6 +32,7 @@ struct fp_service {
 	struct fp_deadlines deadlines;
 	bool default_strong;
 	bool draining;
+	struct fp_deadline linger;
 	TAILQ_HEAD(, fp_idle) idle;
 	TAILQ_HEAD(, fp_start) store_waits, fencing; /* start.c */
 	struct gloop_timer *store_timer;
@@ -49,14 +50,18 @@ struct fp_service_options {
 struct fp_service *fp_service_new(const struct fp_service_options *opts);
 /* Every call has been answered. Returns NULL. */
 struct fp_service *fp_service_free(struct fp_service *svc);
-/* Answers UNAVAILABLE to whoever only waits (Wait, Delete with wait, followed logs), and refuses
- * new such calls. */
-void fp_service_drain(struct fp_service *svc);
+/*
+ * New calls are refused. Who only waits (Wait, Delete with wait, followed logs) may go on for
+ * linger_ns, then gets UNAVAILABLE; health watchers hear NOT_SERVING at once.
+ */
+void fp_service_drain(struct fp_service *svc, uint64_t linger_ns);
 /* Creates are served: the arena holds what the store held. */
 bool fp_service_ready(const struct fp_service *svc);
 
 /* For the modules of the service. */
-void fp_idle_add(struct fp_service *svc, struct fp_idle *idle, void (*end)(struct fp_idle *idle));
+/* at_once: a drain does not let it linger. */
+void fp_idle_add(struct fp_service *svc, struct fp_idle *idle, bool at_once,
+		 void (*end)(struct fp_idle *idle));
 void fp_idle_del(struct fp_service *svc, struct fp_idle *idle);
 /* Default namespace, name checked, found: G_OK and *ret. */
 int fp_lookup(struct fp_service *svc, const char *ns, const char *name,

@@ -536,7 +536,7 @@ void fp_start_abandon(struct fp_start *s, const char *why, bool rollback)
 	case FP_START_STORED:
 		fp_fail(&fail, G_UNAVAILABLE,
 			"the store has not confirmed '%s': %s; it was stopped", s->name, why);
-		stop_again(s, 0);
+		stop_again(s, -1);
 		start_finish(s, fail.status, fail.msg);
 		return;
 	case FP_START_JOIN:

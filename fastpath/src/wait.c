@@ -116,7 +116,7 @@ struct fp_wait *fp_wait(struct fp_service *svc, const struct fp_wait_args *args,
 	w->ret_gone = &gone;
 	w->park.sandbox = view.sandbox;
 	w->park.check = check;
-	fp_idle_add(svc, &w->idle, on_drain);
+	fp_idle_add(svc, &w->idle, false, on_drain);
 	fp_deadline_set(&svc->deadlines, &w->deadline, wait_deadline(args), on_deadline);
 	fp_park_add(&svc->parks, &w->park);
 	if (gone)

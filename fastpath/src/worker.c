@@ -23,6 +23,8 @@
 #define ATTACH_NS	(30 * NS_PER_S)
 #define ATTACH_PAUSE_MS 50
 #define CURRENT_NS	NS_PER_S
+/* Before the grace is over, so that those who wait get a status and are not cut off. */
+#define LAST_WORDS_NS (500 * NS_PER_MS)
 
 enum { METHODS_MAX = 32, OBJECTS_MAX = 500000, UNPACKED_MAX = 64 << 20 };
 
@@ -103,6 +105,8 @@ static int take_connections(struct worker *w);
 
 static void drain(struct worker *w)
 {
+	uint64_t grace = (uint64_t)w->opts->drain_timeout_s * NS_PER_S;
+
 	if (w->draining)
 		return;
 	/* What the master passed before it learned is served, too: it gets its answers and then a
@@ -113,8 +117,8 @@ static void drain(struct worker *w)
 	/* The master turns to the others; what crosses this is closed, and its client comes again.
 	 */
 	(void)send(w->sock, FP_SAYS_DRAINING, 1, MSG_NOSIGNAL);
-	fp_service_drain(w->svc);
-	gserver_shutdown(w->server, (uint64_t)w->opts->drain_timeout_s * NS_PER_S, on_drained, w);
+	fp_service_drain(w->svc, grace > LAST_WORDS_NS ? grace - LAST_WORDS_NS : 0);
+	gserver_shutdown(w->server, grace, on_drained, w);
 }
 
 static void on_signal(void *arg, int signo)

@@ -296,6 +296,7 @@ static void arena_up(int32_t capacity, bool loaded)
 		.node = "node",
 		.address = s.agent_address,
 		.host_ip = "127.0.0.1",
+		.shared_network = true,
 		.capacity = capacity,
 	};
 

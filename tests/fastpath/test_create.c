@@ -190,19 +190,28 @@ static void test_duplicate_and_capacity(void **state)
 	delete_all();
 }
 
-static void test_port_conflict(void **state)
+static void test_ports_and_endpoints(void **state)
 {
 	Fastpath__V1__CreateRequest req = request("port-a");
+	const Fastpath__V1__CreateResponse *created;
+	const Fastpath__V1__SandboxInfo *info;
 	int32_t port = 8080;
 
 	req.n_exposed_ports = 1;
 	req.exposed_ports = &port;
 	assert_int_equal(create(&req), G_OK);
+	created = s.reply;
+	assert_int_equal(created->n_endpoints, 1);
+	assert_string_equal(created->endpoints[0], "127.0.0.1:8080");
+	assert_int_equal(get("port-a"), G_OK);
+	info = s.reply;
+	assert_string_equal(info->endpoints[0], "127.0.0.1:8080");
 	req = request("port-b");
 	req.n_exposed_ports = 1;
 	req.exposed_ports = &port;
 	assert_int_equal(create(&req), G_RESOURCE_EXHAUSTED);
 	said("insufficient capacity or port conflict in pool default-pool: every agent");
+	said("8080");
 	delete_all();
 }
 
@@ -488,7 +497,7 @@ int main(void)
 		cmocka_unit_test(test_bad_requests_start_nothing),
 		cmocka_unit_test(test_refusal_of_the_agent_undoes),
 		cmocka_unit_test(test_duplicate_and_capacity),
-		cmocka_unit_test(test_port_conflict),
+		cmocka_unit_test(test_ports_and_endpoints),
 		cmocka_unit_test(test_request_id),
 		cmocka_unit_test(test_strong_is_stored_first),
 		cmocka_unit_test(test_store_away),
