@@ -58,8 +58,9 @@ struct launcher {
 	struct conn *conn; /* the agent; NULL while there is none */
 	int lock_fd, state_fd;
 	char state_dir[256], layers_dir[256];
-	char base_layer[300]; /* below every image */
-	char root_dir[300];   /* where each sandbox mounts its root, in its own mount namespace */
+	char base_layer[300];  /* below every image */
+	char scratch_dir[300]; /* and its memory for the writable layer */
+	char root_dir[300];    /* where each sandbox mounts its root, in its own mount namespace */
 	struct cgroups cgroups;
 	struct sock_fprog filter;
 	uint64_t cap_mask, cap_mask_shared;

@@ -170,7 +170,11 @@ static int open_dirs(struct launcher *l, struct err *err)
 	snprintf(l->root_dir, sizeof(l->root_dir), "%s/agents/%s.d/root", l->run_dir, l->name);
 	snprintf(l->layers_dir, sizeof(l->layers_dir), "%s/images/layers", l->run_dir);
 	snprintf(l->base_layer, sizeof(l->base_layer), "%s/agents/%s.d/base", l->run_dir, l->name);
+	snprintf(l->scratch_dir, sizeof(l->scratch_dir), "%s/agents/%s.d/scratch", l->run_dir,
+		 l->name);
 	rc = io_mkdirs(l->state_dir, 0700);
+	if (!rc)
+		rc = io_mkdirs(l->scratch_dir, 0700);
 	if (!rc)
 		rc = io_mkdirs(l->root_dir, 0700);
 	if (!rc)

@@ -31,49 +31,28 @@ static int open_process(const Fsb__Launcher__V1__RunRecord *run)
 	return fd >= 0 && procid_alive(&process) ? take_fd(&fd) : -1;
 }
 
-static bool recover_exited(struct sandbox *sb)
+static void recover_exited(struct sandbox *sb, const Fsb__Launcher__V1__StateRecord *record)
 {
-	Fsb__Launcher__V1__ExitRecord *record;
-	struct pb_arena *arena;
-	ProtobufCMessage *msg;
-
-	if (state_read(sb->l, sb->id, "exit", &fsb__launcher__v1__exit_record__descriptor, &arena,
-		       &msg))
-		return false;
-	record = (Fsb__Launcher__V1__ExitRecord *)msg;
-	if (record->exit) {
-		sb->exit = *record->exit;
-		sb->exit.base.unknown_fields = NULL;
-		sb->exit.base.n_unknown_fields = 0;
-	}
+	sb->exit.code = record->exit->code;
+	sb->exit.signal = record->exit->signal;
+	sb->exit.oom_killed = record->exit->oom_killed;
+	sb->exit.unknown = record->exit->unknown;
+	sb->exit.finished_unix_ns = record->exit->finished_unix_ns;
 	sb->stopped = sb->stop = sb->keep_files = record->stopped;
-	sb->started_unix_ns = record->started_unix_ns;
-	pb_free(arena);
 	sb->ended = true;
 	sb->state = SB_EXITED;
 	(void)cgroup_kill(&sb->l->cgroups, sb->id);
 	(void)cgroup_remove(&sb->l->cgroups, sb->id);
 	sandbox_clean(sb, CLEAN_LAYER);
-	return true;
 }
 
-static void recover_running(struct sandbox *sb)
+static void recover_running(struct sandbox *sb, const Fsb__Launcher__V1__RunRecord *run)
 {
-	Fsb__Launcher__V1__RunRecord *run = NULL;
-	struct pb_arena *arena = NULL;
-	ProtobufCMessage *msg;
-	int pidfd = -1;
+	int pidfd = run ? open_process(run) : -1;
 
-	if (!state_read(sb->l, sb->id, "run", &fsb__launcher__v1__run_record__descriptor, &arena,
-			&msg))
-		run = (Fsb__Launcher__V1__RunRecord *)msg;
 	sb->failed = !run || run->pid <= 0;
-	if (!sb->failed) {
-		sb->started_unix_ns = run->started_unix_ns;
+	if (run)
 		sb->pid = run->pid;
-		pidfd = open_process(run);
-	}
-	pb_free(arena);
 	if (pidfd >= 0) {
 		sb->state = SB_RUNNING;
 		sandbox_watch_process(sb, pidfd);
@@ -86,25 +65,36 @@ static void recover_running(struct sandbox *sb)
 	sandbox_drain(sb);
 }
 
+static void remove_half_made(struct launcher *l, const char *id)
+{
+	log_warn("half-made state removed", "sandbox=%s", id);
+	(void)cgroup_kill(&l->cgroups, id);
+	(void)cgroup_remove(&l->cgroups, id);
+	(void)io_remove_tree(l->state_fd, id);
+}
+
 static void recover_one(struct launcher *l, const char *id)
 {
-	Fsb__Agent__V1__SandboxReport *report;
+	Fsb__Launcher__V1__StateRecord *record;
 	struct pb_arena *arena;
 	struct sandbox *sb;
 
-	if (state_read_meta(l, id, &arena, &report)) {
-		log_warn("half-made state removed", "sandbox=%s", id);
-		(void)cgroup_kill(&l->cgroups, id);
-		(void)cgroup_remove(&l->cgroups, id);
-		(void)io_remove_tree(l->state_fd, id);
+	if (state_read(l, id, &arena, &record)) {
+		remove_half_made(l, id);
 		return;
 	}
-	sb = sandbox_new(l, report->meta);
-	pb_free(arena);
-	if (!sb)
+	sb = sandbox_new(l, record->report->meta);
+	if (!sb) {
 		log_error("out of memory", "sandbox=%s", id);
-	else if (!recover_exited(sb))
-		recover_running(sb);
+	} else {
+		if (record->run)
+			sb->started_unix_ns = record->run->started_unix_ns;
+		if (record->exit)
+			recover_exited(sb, record);
+		else
+			recover_running(sb, record->run);
+	}
+	pb_free(arena);
 }
 
 void recover_all(struct launcher *l)

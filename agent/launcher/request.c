@@ -70,14 +70,15 @@ bool request_handle(struct launcher *l, const Request *request, struct pb_arena 
 static void send_report(struct launcher *l, const struct sandbox *sb)
 {
 	Notice notice = FSB__LAUNCHER__V1__NOTICE__INIT;
-	Fsb__Agent__V1__SandboxReport live, *stored;
+	Fsb__Agent__V1__SandboxReport live;
+	Fsb__Launcher__V1__StateRecord *stored;
 	Fsb__V1__SandboxMeta meta;
 	struct pb_arena *arena = NULL;
 
 	sandbox_describe(sb, &live, &meta);
-	if (!state_read_meta(l, sb->id, &arena, &stored)) {
-		live.meta = stored->meta;
-		live.spec = stored->spec;
+	if (!state_read(l, sb->id, &arena, &stored)) {
+		live.meta = stored->report->meta;
+		live.spec = stored->report->spec;
 	}
 	notice.kind = FSB__LAUNCHER__V1__NOTICE_KIND__REPORT;
 	notice.report = &live;

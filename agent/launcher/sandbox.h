@@ -86,19 +86,16 @@ bool sandbox_start(struct launcher *l, uint64_t seq, const StartRequest *request
 /* Everything of a failed start has been removed: tells the agent why it failed. */
 void sandbox_start_failed(struct sandbox *sb);
 
-/* ---- state.c: the records on disk ---- */
-/* Makes the state directory with its meta file; *ret_dirfd (gives). 0 or -errno. */
+/* ---- state.c: the record on disk ---- */
+/* Makes the state directory and its record; *ret_dirfd (gives). 0 or -errno. */
 int state_create(struct launcher *l, const StartRequest *request, int *ret_dirfd);
 int state_write_run(struct sandbox *sb);
 int state_write_exit(struct sandbox *sb);
-/* Replaces the meta, keeps the spec. */
+/* Replaces the meta, keeps the rest. */
 int state_set_meta(struct launcher *l, const Fsb__V1__SandboxMeta *meta);
-/* gives (pb_free of the arena). */
-int state_read_meta(struct launcher *l, const char *id, struct pb_arena **ret_arena,
-		    Fsb__Agent__V1__SandboxReport **ret);
-int state_read(struct launcher *l, const char *id, const char *file,
-	       const ProtobufCMessageDescriptor *desc, struct pb_arena **ret_arena,
-	       ProtobufCMessage **ret);
+/* gives (pb_free of the arena); report and its meta are there. */
+int state_read(struct launcher *l, const char *id, struct pb_arena **ret_arena,
+	       Fsb__Launcher__V1__StateRecord **ret);
 /* A name that may be a directory and a cgroup of ours. */
 bool state_id_is_valid(const char *id);
 

@@ -47,7 +47,7 @@ static const struct gmethod methods[] = {
 };
 
 struct options {
-	const char *memory, *cpu, *network;
+	const char *memory, *cpu, *network, *layer;
 	int64_t pids;
 	bool capacity_set;
 };
@@ -227,6 +227,9 @@ static int read_defaults(struct agent *a, const struct options *o, struct err *e
 		return err_set(err, -EINVAL, "--network: '%s' is neither none nor shared",
 			       o->network);
 	a->defaults.shared_network = !strcmp(o->network, "shared");
+	if (strcmp(o->layer, "memory") && strcmp(o->layer, "disk"))
+		return err_set(err, -EINVAL, "--layer: '%s' is neither memory nor disk", o->layer);
+	a->defaults.disk_layer = !strcmp(o->layer, "disk");
 	return 0;
 }
 
@@ -299,6 +302,11 @@ static int parse(struct agent *a, struct options *o, int argc, char **argv, stru
 		 .string = &o->cpu},
 		{"pids", 0, OPT_INT, "N", "a sandbox's limit of processes unless it says", "512",
 		 .min = 1, .max = PIDS_MAX, .number = &o->pids},
+		{"layer", 0, OPT_STRING, "WHERE",
+		 "a sandbox's writable files: in memory (up to half of its limit) or on disk (in "
+		 "the "
+		 "run directory)",
+		 "memory", .string = &o->layer},
 		{0},
 	};
 	const struct opt_program program = {

@@ -254,6 +254,7 @@ int merge_start(const Spec *spec, const char *hostname, const struct image *imag
 	start->user = unconst(image->user);
 	start->shared_network =
 		*spec->network ? !strcmp(spec->network, "shared") : defaults->shared_network;
+	start->disk_layer = defaults->disk_layer;
 	start->memory_bytes = defaults->memory_bytes;
 	start->cpu_milli = defaults->cpu_milli;
 	start->pids = defaults->pids;

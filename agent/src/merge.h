@@ -9,6 +9,7 @@
 
 struct merge_defaults {
 	bool shared_network;
+	bool disk_layer; /* the writable layer is on disk, not in memory */
 	int64_t memory_bytes, cpu_milli, pids;
 };
 

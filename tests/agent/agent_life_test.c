@@ -102,18 +102,6 @@ static void test_stop_unknown_and_remove_running(void **state)
 	assert_nothing_left();
 }
 
-static void test_large_tree_is_removed(void **state)
-{
-	assert_ack(
-		aclient_start(&client, "large",
-			      spec_sh("mkdir /d; cd /d; for i in $(seq 1200); do echo > f$i; done; "
-				      "echo made; exec sleep 100")),
-		ACK(OK));
-	assert_true(wait_until(log_has("large", "made")));
-	assert_ack(aclient_stop(&client, "large", -1, false), ACK(OK));
-	assert_nothing_left();
-}
-
 static void test_delete_during_create(void **state)
 {
 	for (int i = 0; i < 30; i++) {
@@ -245,6 +233,34 @@ static void test_agent_killed_by_kill(void **state)
 static void test_agent_ended_by_term(void **state)
 {
 	test_agent_killed(SIGTERM);
+}
+
+/* The writable layer on disk: more files than are removed at once, so that a process of its own
+ * removes them. */
+static void test_layer_on_disk(void **state)
+{
+	char *extra[] = {(char[]){"--layer"}, (char[]){"disk"}, NULL};
+	int ups = client.ups;
+
+	kill_agent(SIGTERM);
+	agent_spawn(extra);
+	assert_true(aclient_until(&client, client.ups > ups && agentlink_is_up(client.link)));
+	assert_ack(
+		aclient_start(&client, "large",
+			      spec_sh("mkdir /d; cd /d; for i in $(seq 1200); do echo > f$i; done; "
+				      "echo made; exec sleep 100")),
+		ACK(OK));
+	assert_true(wait_until(log_has("large", "made")));
+	assert_int_equal(testing_sh("[ -e %s/state/a/large/upper/d/f1200 ]", bed.run_dir), 0);
+	assert_ack(aclient_stop(&client, "large", -1, false), ACK(OK));
+	assert_nothing_left();
+	/* Found again by the next launcher, it is removed as well. */
+	assert_ack(aclient_start(&client, "kept", spec_sh("echo > /x; exec sleep 100")), ACK(OK));
+	kill(launcher_pid(), SIGKILL);
+	assert_ack(aclient_stop(&client, "kept", -1, false), ACK(OK));
+	assert_nothing_left();
+	kill_agent(SIGTERM);
+	new_agent();
 }
 
 static void test_fence_survives_the_agent(void **state)
@@ -433,13 +449,13 @@ int main(void)
 		cmocka_unit_test(test_whole_tree_is_killed),
 		cmocka_unit_test(test_background_ends_with_main),
 		cmocka_unit_test(test_stop_unknown_and_remove_running),
-		cmocka_unit_test(test_large_tree_is_removed),
 		cmocka_unit_test(test_delete_during_create),
 		cmocka_unit_test(test_start_is_idempotent),
 		cmocka_unit_test(test_fence),
 		cmocka_unit_test(test_fence_meets_start),
 		cmocka_unit_test(test_agent_killed_by_kill),
 		cmocka_unit_test(test_agent_ended_by_term),
+		cmocka_unit_test(test_layer_on_disk),
 		cmocka_unit_test(test_fence_survives_the_agent),
 		cmocka_unit_test(test_launcher_killed),
 		cmocka_unit_test(test_both_killed),

@@ -354,6 +354,20 @@ static void test_memory_limit(void **state)
 	assert_ack(aclient_remove(&client, "oom"), ACK(OK));
 }
 
+/* Files in memory end at half of the limit, with an error and not with the OOM killer. */
+static void test_files_limit(void **state)
+{
+	int code;
+	const char *log = aclient_run(&client, "files",
+				      spec_sh("dd if=/dev/zero of=/big bs=1M count=100 2>&1; "
+					      "ls -l /big | awk '{print $5}'; rm /big; echo > /ok"),
+				      &code);
+
+	assert_non_null(log);
+	assert_int_equal(code, 0);
+	assert_non_null(strstr(log, "No space left on device"));
+}
+
 static void test_pids_limit(void **state)
 {
 	Fsb__V1__SandboxSpec__ResourcesEntry pids = FSB__V1__SANDBOX_SPEC__RESOURCES_ENTRY__INIT;
@@ -438,6 +452,7 @@ int main(void)
 		cmocka_unit_test(test_forbidden_system_calls),
 		cmocka_unit_test(test_privileges),
 		cmocka_unit_test(test_memory_limit),
+		cmocka_unit_test(test_files_limit),
 		cmocka_unit_test(test_pids_limit),
 		cmocka_unit_test(test_capacity),
 		cmocka_unit_test(test_cost_of_a_start),
