@@ -60,6 +60,19 @@ void drive_close(struct drive *d)
 	sample_free(&d->single_reserve);
 }
 
+static void tally_insert(struct tally *tally, const char *name)
+{
+	int i = tally->n++;
+
+	for (; i > 0 && strverscmp(tally->names[i - 1], name) > 0; i--) {
+		memcpy(tally->names[i], tally->names[i - 1], sizeof(tally->names[0]));
+		tally->counts[i] = tally->counts[i - 1];
+	}
+	(void)snprintf(tally->names[i], sizeof(tally->names[0]), "%s", name);
+	tally->counts[i] = 1;
+}
+
+/* Kept in order of names. */
 static void tally_add(struct tally *tally, const char *name)
 {
 	for (int i = 0; i < tally->n; i++) {
@@ -68,10 +81,8 @@ static void tally_add(struct tally *tally, const char *name)
 			return;
 		}
 	}
-	if (tally->n < MAX_NAMES) {
-		(void)snprintf(tally->names[tally->n], sizeof(tally->names[0]), "%s", name);
-		tally->counts[tally->n++] = 1;
-	}
+	if (tally->n < MAX_NAMES)
+		tally_insert(tally, name);
 }
 
 void drive_note_use(struct drive *d, const Fsb__V1__Sandbox *sandbox)
