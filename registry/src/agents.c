@@ -354,13 +354,15 @@ void reg__agent_cold(const struct reg_agent *a, struct reg_agent_cold *ret)
 {
 	uint64_t seq;
 
+	reg__rcu_thread();
 	urcu_memb_read_lock();
 	for (int tries = 0; tries < 8; tries++) {
 		/* acquire [G2]: pairs with cold_write */
 		seq = atomic_load_explicit(&a->cold_seq, memory_order_acquire);
 		reg__words_out(ret, (const uint64_t *)(const void *)&a->cold[seq & 1],
 			       sizeof(*ret));
-		if (atomic_load_explicit(&a->cold_seq, memory_order_acquire) - seq < 2) /* [G2] */
+		/* unchanged: a writer in the midst of the next one writes the other copy */
+		if (atomic_load_explicit(&a->cold_seq, memory_order_acquire) == seq) /* [G2] */
 			break;
 	}
 	urcu_memb_read_unlock();

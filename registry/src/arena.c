@@ -306,6 +306,7 @@ static struct reg *reg_new(const char *path)
 		return NULL;
 	reg->fd = -1;
 	reg->wide = __builtin_cpu_supports("avx512bw");
+	pthread_mutex_init(&reg->roles, NULL);
 	reg->path = strdup(path);
 	if (!reg->path) {
 		free(reg);
@@ -322,6 +323,7 @@ struct reg *reg_detach(struct reg *reg)
 		munmap(reg->base, reg->bytes);
 	if (reg->fd >= 0)
 		close(reg->fd); /* drops this process's record locks on the arena, as documented */
+	pthread_mutex_destroy(&reg->roles);
 	free(reg->path);
 	free(reg);
 	return NULL;

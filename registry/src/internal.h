@@ -14,6 +14,8 @@
 #include "layout.h"
 #include "word.h"
 
+#include <pthread.h>
+
 struct reg {
 	int fd;
 	uint8_t *base;
@@ -22,6 +24,11 @@ struct reg {
 	char *path;
 	uint64_t dev, ino;
 	bool owner;
+	/* Record locks can't tell the threads of one process apart: who joins, leaves or reaps
+	 * holds this (never shared memory), and own has a bit per participant that joined through
+	 * this mapping. */
+	pthread_mutex_t roles;
+	a64 own[REG_PARTICIPANTS_MAX / 64];
 	/* constants of this arena, copied at attach so that nobody can change them under us */
 	uint32_t max[CELLS_MAX];
 	uint32_t slots_unlimited;
@@ -215,6 +222,8 @@ int reg__futex_wait(a32 *word, uint32_t seen, uint64_t timeout_ns);
 int reg__lock_byte(const struct reg *reg, uint64_t byte,
 		   short type); /* F_WRLCK or F_UNLCK, no wait */
 bool reg__byte_locked(const struct reg *reg, uint64_t byte);
+bool reg__part_own(const struct reg *reg, uint32_t idx); /* of this mapping: alive as we are */
+void reg__rcu_thread(void); /* registers the calling thread as a reader, once */
 #define REG_LOCK_OWNER	   UINT64_C(0)
 #define REG_LOCK_PART(idx) (UINT64_C(1) + (idx))
 /* Takes back what participant idx held (it is dead, or it is me leaving). */

@@ -60,6 +60,35 @@ struct reg_part *reg__part(const struct reg *reg, uint32_t idx)
 	return (struct reg_part *)(void *)(reg->base + off);
 }
 
+/* How often this thread has joined, and whether liburcu knows it; a forked child inherits both
+ * together. */
+static _Thread_local uint32_t rcu_joined;
+static _Thread_local bool rcu_registered;
+
+void reg__rcu_thread(void)
+{
+	if (rcu_registered)
+		return;
+	urcu_memb_register_thread();
+	rcu_registered = true;
+}
+
+static void rcu_thread_done(void)
+{
+	if (rcu_joined)
+		rcu_joined--;
+	if (rcu_joined || !rcu_registered)
+		return;
+	urcu_memb_unregister_thread();
+	rcu_registered = false;
+}
+
+bool reg__part_own(const struct reg *reg, uint32_t idx)
+{
+	/* relaxed: process-local; set and cleared under the mutex, for others a figure */
+	return atomic_load_explicit(&reg->own[idx / 64], memory_order_relaxed) >> (idx % 64) & 1;
+}
+
 static void part_reset(struct reg_part *part)
 {
 	/* relaxed: ours alone, read as statistics; histograms go on counting over incarnations */
@@ -82,26 +111,31 @@ static enum reg_status join_at(struct reg *reg, uint32_t idx, enum reg_kind kind
 	/* relaxed: checked again by the CAS */
 	uint64_t w = atomic_load_explicit(&part->word, memory_order_relaxed);
 
-	if (BITS_GET(w, 0, 8) != PART_FREE)
+	if (BITS_GET(w, 0, 8) != PART_FREE || reg__part_own(reg, idx))
 		return REG_IN_USE;
 	if (reg__lock_byte(reg, REG_LOCK_PART(idx), F_WRLCK))
 		return REG_IN_USE;
+	/* relaxed: once more, now that nobody else can join or reap here */
+	w = atomic_load_explicit(&part->word, memory_order_relaxed);
 	uint64_t next = part_word(PART_LIVE, kind, (uint32_t)BITS_GET(w, 32, 32) + 1);
 
 	/* acq_rel [P1]: pairs with reg__reap_holdings; our predecessor's holdings were taken back
 	 * before
 	 */
-	if (!atomic_compare_exchange_strong_explicit(&part->word, &w, next, memory_order_acq_rel,
+	if (BITS_GET(w, 0, 8) != PART_FREE ||
+	    !atomic_compare_exchange_strong_explicit(&part->word, &w, next, memory_order_acq_rel,
 						     memory_order_relaxed)) {
-		/* another thread of this process was first: then the lock is its lock, too, and
-		 * stays */
+		(void)reg__lock_byte(reg, REG_LOCK_PART(idx), F_UNLCK);
 		return REG_IN_USE;
 	}
 	part_reset(part);
+	/* relaxed: changed under the mutex; read elsewhere for humans */
+	atomic_fetch_or_explicit(&reg->own[idx / 64], UINT64_C(1) << (idx % 64),
+				 memory_order_relaxed);
 	return REG_OK;
 }
 
-static struct reg_self *self_new(struct reg *reg, uint32_t idx)
+static struct reg_self *self_new(struct reg *reg)
 {
 	struct reg_self *me = calloc(1, sizeof(*me));
 
@@ -113,28 +147,10 @@ static struct reg_self *self_new(struct reg *reg, uint32_t idx)
 		return NULL;
 	}
 	me->reg = reg;
-	me->idx = idx;
-	me->part = reg__part(reg, idx);
-	me->rotor = idx * 7;
 	return me;
 }
 
-/* A thread that joins several times is one reader to liburcu. */
-static _Thread_local unsigned int thread_joined;
-
-static void thread_join(void)
-{
-	if (!thread_joined++)
-		urcu_memb_register_thread();
-}
-
-static void thread_leave(void)
-{
-	if (thread_joined && !--thread_joined)
-		urcu_memb_unregister_thread();
-}
-
-enum reg_status reg_join(struct reg *reg, enum reg_kind kind, struct reg_self **ret)
+static enum reg_status join_any(struct reg *reg, enum reg_kind kind, struct reg_self *me)
 {
 	for (uint32_t idx = 0; idx < REG_PARTICIPANTS_MAX; idx++) {
 		enum reg_status st = join_at(reg, idx, kind);
@@ -143,15 +159,33 @@ enum reg_status reg_join(struct reg *reg, enum reg_kind kind, struct reg_self **
 			continue;
 		if (st)
 			return st;
-		struct reg_self *me = self_new(reg, idx);
-
-		if (!me)
-			return REG_IO;
-		thread_join();
-		*ret = me;
+		me->idx = idx;
+		me->part = reg__part(reg, idx);
+		me->rotor = idx * 7;
 		return REG_OK;
 	}
 	return REG_LIMIT_PARTICIPANTS;
+}
+
+enum reg_status reg_join(struct reg *reg, enum reg_kind kind, struct reg_self **ret)
+{
+	struct reg_self *me = self_new(reg);
+	enum reg_status st;
+
+	if (!me)
+		return REG_IO;
+	pthread_mutex_lock(&reg->roles);
+	st = join_any(reg, kind, me);
+	pthread_mutex_unlock(&reg->roles);
+	if (st) {
+		free(me->excluded);
+		free(me);
+		return st;
+	}
+	reg__rcu_thread();
+	rcu_joined++;
+	*ret = me;
+	return REG_OK;
 }
 
 static bool holds_started(struct reg_self *me)
@@ -169,17 +203,14 @@ static bool holds_started(struct reg_self *me)
 	return false;
 }
 
-/*
- * Holdings first, then the lock, then the word by CAS: who joins next in this process must not lose
- * its lock to our unlocking, and a reaper of another process that saw us unlocked may have freed
- * the index already.
- */
+/* Holdings, the word, and the lock last: nobody else can join there or reap in between. */
 struct reg_self *reg_leave(struct reg_self *me)
 {
 	struct reg_reap_result res = {0};
 
 	if (!me)
 		return NULL;
+	pthread_mutex_lock(&me->reg->roles);
 	/* relaxed: ours until we are gone */
 	uint64_t w = atomic_load_explicit(&me->part->word, memory_order_relaxed), next;
 
@@ -189,12 +220,15 @@ struct reg_self *reg_leave(struct reg_self *me)
 		reg__reap_holdings(me, me->idx, NULL, NULL, &res);
 		next = part_word(PART_FREE, 0, (uint32_t)(w >> 32));
 	}
-	(void)reg__lock_byte(me->reg, REG_LOCK_PART(me->idx), F_UNLCK);
 	/* release [P1]: pairs with join_at and the reaper; what we wrote before. LEFT: whoever
 	 * reaps next asks the agents. */
-	(void)atomic_compare_exchange_strong_explicit(&me->part->word, &w, next,
-						      memory_order_release, memory_order_relaxed);
-	thread_leave();
+	atomic_store_explicit(&me->part->word, next, memory_order_release);
+	/* relaxed: see reg__part_own */
+	atomic_fetch_and_explicit(&me->reg->own[me->idx / 64], ~(UINT64_C(1) << (me->idx % 64)),
+				  memory_order_relaxed);
+	(void)reg__lock_byte(me->reg, REG_LOCK_PART(me->idx), F_UNLCK);
+	pthread_mutex_unlock(&me->reg->roles);
+	rcu_thread_done();
 	free(me->excluded);
 	free(me);
 	return NULL;
@@ -230,8 +264,9 @@ bool reg_participant_next(struct reg_self *me, uint32_t *cursor, struct reg_part
 			.aborted = atomic_load_explicit(&part->aborted, memory_order_relaxed),
 			.refused = atomic_load_explicit(&part->refused, memory_order_relaxed),
 		};
-		ret->alive = BITS_GET(w, 0, 8) == PART_LIVE &&
-			     (ret->pid == getpid() || reg__byte_locked(me->reg, REG_LOCK_PART(i)));
+		ret->alive =
+			BITS_GET(w, 0, 8) == PART_LIVE &&
+			(reg__part_own(me->reg, i) || reg__byte_locked(me->reg, REG_LOCK_PART(i)));
 		*cursor = i + 1;
 		return true;
 	}

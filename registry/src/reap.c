@@ -172,16 +172,13 @@ void reg__reap_holdings(struct reg_self *me, uint32_t idx,
 }
 
 /* Not by F_GETLK alone: that a process is ourselves it cannot say. */
-static bool maybe_dead(struct reg_self *me, uint32_t idx, const struct reg_part *part, uint64_t w)
+static bool maybe_dead(const struct reg *reg, uint32_t idx, uint64_t w)
 {
-	if (idx == me->idx || BITS_GET(w, 0, 8) == PART_FREE)
+	if (reg__part_own(reg, idx) || BITS_GET(w, 0, 8) == PART_FREE)
 		return false;
 	if (BITS_GET(w, 0, 8) == PART_LEFT)
 		return true;
-	/* relaxed: only our own number matters, and that we wrote ourselves */
-	if (atomic_load_explicit(&part->pid, memory_order_relaxed) == (uint32_t)getpid())
-		return false;
-	return !reg__byte_locked(me->reg, REG_LOCK_PART(idx));
+	return !reg__byte_locked(reg, REG_LOCK_PART(idx));
 }
 
 enum reg_status reg_reap(struct reg_self *me,
@@ -189,12 +186,13 @@ enum reg_status reg_reap(struct reg_self *me,
 			 struct reg_reap_result *ret)
 {
 	*ret = (struct reg_reap_result){0};
+	pthread_mutex_lock(&me->reg->roles); /* of the threads of this process, one reaps */
 	for (uint32_t i = 0; i < REG_PARTICIPANTS_MAX; i++) {
 		struct reg_part *part = reg__part(me->reg, i);
 		/* acquire [P1]: pairs with reg_leave */
 		uint64_t w = part ? atomic_load_explicit(&part->word, memory_order_acquire) : 0;
 
-		if (!part || !maybe_dead(me, i, part, w))
+		if (!part || !maybe_dead(me->reg, i, w))
 			continue;
 		if (reg__lock_byte(me->reg, REG_LOCK_PART(i), F_WRLCK))
 			continue; /* alive after all, or another reaper has the role */
@@ -211,6 +209,7 @@ enum reg_status reg_reap(struct reg_self *me,
 		}
 		(void)reg__lock_byte(me->reg, REG_LOCK_PART(i), F_UNLCK);
 	}
+	pthread_mutex_unlock(&me->reg->roles);
 	return REG_OK;
 }
 
