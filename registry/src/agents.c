@@ -145,39 +145,44 @@ void reg__pool_full_clear(struct reg_pool *pool)
 }
 
 /*
- * slot word → FREE is the release; mask, hint and memo follow. Dying in between: the bit stays set,
- * found by the authoritative pass.
+ * The slot word → FREE is the release; mask, hint and memo follow. In between, whoever remembers
+ * that the pool is full is told to look for himself by the mark in our line, also when we are
+ * stopped or dead there. Repeatable by anybody: a reaper finishes.
  */
-void reg__slot_free(struct reg *reg, uint32_t agent, uint32_t slot, uint32_t gen, uint32_t record)
+void reg__slot_free(struct reg_self *me, uint32_t agent, uint32_t slot, uint32_t gen,
+		    uint32_t record)
 {
+	struct reg *reg = me->reg;
 	a64 *word = reg__slot(reg, agent, slot), *mask = reg__mask(reg, agent, slot / 64);
 	struct reg_agent *a = reg__agent(reg, agent);
-	uint64_t bit = UINT64_C(1) << (slot % 64);
+	uint64_t bit = UINT64_C(1) << (slot % 64), w;
 
 	if (!word || !mask || !a)
 		return;
-	/* relaxed: checked again by the CAS */
-	uint64_t w = atomic_load_explicit(word, memory_order_relaxed);
+	/* relaxed: constant while the agent is known */
+	uint32_t pool = atomic_load_explicit(&a->pool, memory_order_relaxed);
 
-	if (word_state(w) == SLOT_FREE || word_gen(w) != gen || word_record(w) != record)
-		return;
-	/* seq_cst [S1] [F1] [H2]: pairs with the claim; what the last holder did before the next
-	 * one's */
-	if (!atomic_compare_exchange_strong_explicit(word, &w, cell_free(w), memory_order_seq_cst,
-						     memory_order_relaxed))
-		return;
+	/* relaxed: published by the CAS below */
+	atomic_store_explicit(&me->part->releasing, pool + 1, memory_order_relaxed);
+	/* relaxed: checked again by the CAS */
+	w = atomic_load_explicit(word, memory_order_relaxed);
+	while (word_state(w) != SLOT_FREE && word_gen(w) == gen && word_record(w) == record)
+		/* seq_cst [S1] [F1] [F2] [H2]: pairs with the claim; what the last holder did
+		 * before the next one's */
+		if (atomic_compare_exchange_weak_explicit(
+			    word, &w, cell_free(w), memory_order_seq_cst, memory_order_relaxed))
+			break;
 	(void)FAILPOINT("undo.slot-freed");
 	atomic_fetch_and_explicit(mask, ~bit, memory_order_seq_cst); /* [H2] */
 	if (word_state(atomic_load_explicit(word, memory_order_seq_cst)) != SLOT_FREE)
 		atomic_fetch_or_explicit(mask, bit, memory_order_seq_cst); /* taken meanwhile */
 	(void)FAILPOINT("undo.mask-cleared");
 	reg__hint_publish(reg, agent);
-	/* relaxed: constant while the agent is known */
-	struct reg_pool *pool =
-		reg__pool(reg, atomic_load_explicit(&a->pool, memory_order_relaxed));
-
-	if (pool)
-		reg__pool_full_clear(pool);
+	if (reg__pool(reg, pool))
+		reg__pool_full_clear(reg__pool(reg, pool));
+	/* release [F2]: pairs with release_under_way; who no longer sees the mark sees the cleared
+	 * memo */
+	atomic_store_explicit(&me->part->releasing, 0, memory_order_release);
 }
 
 /* ---- pools and images ---- */
@@ -293,7 +298,11 @@ static enum reg_status row_add(struct reg_self *me, enum reg_cells_kind cells,
 		st = reg__index_insert(reg, index, &key, idx, word_gen(word), &other);
 	if (st) {
 		(void)reg__cell_free(reg, cells, idx, word);
-		return st == REG_LIMIT_SANDBOXES ? full : st;
+		if (st == REG_NAME_EXISTS && other.committed) {
+			*ret = other.cell; /* another process was first with the same row */
+			return REG_OK;
+		}
+		return st == REG_LIMIT_SANDBOXES ? full : st == REG_NAME_EXISTS ? REG_IN_USE : st;
 	}
 	*ret = idx;
 	return REG_OK;

@@ -45,6 +45,8 @@ static uint64_t layout_stamp(void)
 		offsetof(struct reg_header, high),
 		sizeof(struct reg_part),
 		offsetof(struct reg_part, hist),
+		offsetof(struct reg_part, releasing),
+		offsetof(struct reg_header, parts_high),
 		sizeof(struct reg_bucket),
 		sizeof(struct reg_agent),
 		offsetof(struct reg_agent, chunk),

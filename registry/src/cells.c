@@ -161,6 +161,32 @@ static enum reg_status take_by_hint(struct reg_self *me, enum reg_cells_kind kin
 	return REG_STALE;
 }
 
+/* The file system is full: what was in use once has its memory already. */
+static enum reg_status take_allocated(struct reg_self *me, enum reg_cells_kind kind,
+				      unsigned int state, uint32_t record, uint32_t *ret_idx,
+				      uint64_t *ret_word)
+{
+	uint32_t high = reg__cells_high(me->reg, kind);
+	uint64_t off, len;
+
+	for (uint32_t idx = 0; idx < high; idx++) {
+		a64 *word = reg__cell(me->reg, kind, idx);
+
+		unit_span(me->reg, kind, idx, &off, &len);
+		/* relaxed: checked again by the CAS */
+		if (!word || word_state(atomic_load_explicit(word, memory_order_relaxed)) ||
+		    !reg__ensured(me->reg, off, len) ||
+		    try_unit(me, kind, idx, state, record, ret_word))
+			continue;
+		/* relaxed: a hint */
+		atomic_fetch_or_explicit(hint_word(me->reg, kind, idx / 64),
+					 UINT64_C(1) << (idx % 64), memory_order_relaxed);
+		*ret_idx = idx;
+		return REG_OK;
+	}
+	return REG_NO_SPACE;
+}
+
 /* The authoritative pass: over every word that was ever in use. */
 static enum reg_status take_by_word(struct reg_self *me, enum reg_cells_kind kind,
 				    unsigned int state, uint32_t record, uint32_t *ret_idx,
@@ -195,6 +221,8 @@ enum reg_status reg__cell_take(struct reg_self *me, enum reg_cells_kind kind, un
 
 	if (st == REG_STALE)
 		st = take_by_word(me, kind, state, record, ret_idx, ret_word);
+	if (st == REG_NO_SPACE)
+		st = take_allocated(me, kind, state, record, ret_idx, ret_word);
 	return st == REG_STALE ? full : st;
 }
 

@@ -52,6 +52,26 @@ static void copy_agent(struct reg *reg, const struct reg_rec *rec, struct reg_sa
 	ret->agent_shared_network = cold.shared_network != 0;
 }
 
+/*
+ * What a reference leads to; no blob: length 0. Repeated while others replace it, which is their
+ * progress. False: the reference stands and leads nowhere, since the record is being taken down.
+ */
+static bool read_blob(const struct reg *reg, const a64 *slot, void *buf, uint32_t cap,
+		      uint32_t *ret_len)
+{
+	/* acquire [B2]: pairs with the stores of the references */
+	uint64_t ref = atomic_load_explicit(slot, memory_order_acquire), again;
+
+	for (;; ref = again) {
+		*ret_len = 0;
+		if (!(ref & REF_VALID) || reg__blob_read(reg, ref, 0, buf, cap, ret_len))
+			return true;
+		again = atomic_load_explicit(slot, memory_order_acquire); /* [B2] */
+		if (again == ref)
+			return false;
+	}
+}
+
 static void copy_texts(struct reg *reg, const struct reg_rec *rec, struct reg_sandbox_view *ret)
 {
 	const struct reg_pool *pool = reg__pool(reg, reg__rec_pool(rec));
@@ -80,13 +100,10 @@ static void copy_texts(struct reg *reg, const struct reg_rec *rec, struct reg_sa
 	} else {
 		ret->image[0] = 0;
 	}
-	ref = atomic_load_explicit(&rec->message, memory_order_acquire); /* [B2] */
-	if (reg__blob_read(reg, ref, 0, ret->message, REG_MESSAGE_MAX, &len))
-		ret->message[len < REG_MESSAGE_MAX ? len : REG_MESSAGE_MAX] = 0;
-	else
-		ret->message[0] = 0;
-	ref = atomic_load_explicit(&rec->labels, memory_order_acquire); /* [B2] */
-	ret->labels_len = reg__blob_read(reg, ref, 0, NULL, 0, &len) ? len : 0;
+	if (!read_blob(reg, &rec->message, ret->message, REG_MESSAGE_MAX, &len))
+		len = 0;
+	ret->message[len < REG_MESSAGE_MAX ? len : REG_MESSAGE_MAX] = 0;
+	ret->labels_len = read_blob(reg, &rec->labels, NULL, 0, &len) ? len : 0;
 }
 
 static void copy_numbers(const struct reg_rec *rec, uint32_t gen, struct reg_sandbox_view *ret)
@@ -195,26 +212,18 @@ static enum reg_status blob_out(struct reg_self *me, reg_sandbox_id sandbox, boo
 	struct reg_rec *rec;
 	a64 *word;
 	uint64_t w;
+	uint32_t len, whole;
 
-	for (int tries = 0; tries < COPY_TRIES; tries++) {
-		uint32_t len = 0, whole;
-		uint64_t ref;
-
-		if (!reg__rec_is(me->reg, sandbox, &rec, &word, &w) || word_state(w) == REG_CLAIMED)
-			return REG_STALE;
-		/* acquire [B2]: pairs with the stores of the references */
-		ref = atomic_load_explicit(spec ? &rec->spec : &rec->labels, memory_order_acquire);
-		if (!(ref & REF_VALID)) {
-			*ret_len = 0;
-			return REG_OK;
-		}
-		if (!reg__blob_read(me->reg, ref, 0, buf, cap, &len))
-			continue; /* swapped meanwhile */
-		whole = spec ? (uint32_t)field(&rec->spec_len) : len;
-		*ret_len = whole;
-		return whole <= cap ? REG_OK : REG_TOO_LARGE;
-	}
-	return REG_STALE;
+	if (!reg__rec_is(me->reg, sandbox, &rec, &word, &w) || word_state(w) == REG_CLAIMED)
+		return REG_STALE;
+	if (!read_blob(me->reg, spec ? &rec->spec : &rec->labels, buf, cap, &len))
+		return REG_STALE;
+	whole = spec ? (uint32_t)field(&rec->spec_len) : len;
+	/* acquire [R1]: what was read belongs to this generation when the word still says so */
+	if (word_gen(atomic_load_explicit(word, memory_order_acquire)) != sandbox.gen)
+		return REG_STALE;
+	*ret_len = whole;
+	return whole <= cap ? REG_OK : REG_TOO_LARGE;
 }
 
 enum reg_status reg_spec(struct reg_self *me, reg_sandbox_id sandbox, void *buf, uint32_t cap,

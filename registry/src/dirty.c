@@ -107,6 +107,17 @@ static uint32_t take_map(struct reg_self *me, bool urgent, reg_sandbox_id *ret, 
 	return n;
 }
 
+static bool any_marked(const struct reg *reg, enum reg_region region)
+{
+	uint32_t high = reg__cells_high(reg, CELLS_RECORDS);
+
+	for (uint32_t w = 0; w * 64 < high; w++)
+		/* seq_cst [D3]: after sleeping was announced */
+		if (atomic_load_explicit(&bits(reg, region)[w], memory_order_seq_cst))
+			return true;
+	return false;
+}
+
 uint32_t reg_dirty_take(struct reg_self *me, reg_sandbox_id *ret, uint32_t max)
 {
 	uint32_t n = 0;
@@ -114,7 +125,7 @@ uint32_t reg_dirty_take(struct reg_self *me, reg_sandbox_id *ret, uint32_t max)
 	/* acq_rel [D4]: pairs with reg__dirty_mark */
 	if (atomic_exchange_explicit(&me->reg->hdr->urgent_pending, 0, memory_order_acq_rel)) {
 		n = take_map(me, true, ret, max);
-		if (n == max) /* perhaps more of them */
+		if (n == max && any_marked(me->reg, REGION_URGENT))
 			atomic_store_explicit(&me->reg->hdr->urgent_pending, 1,
 					      memory_order_release); /* [D4] */
 	}
@@ -154,17 +165,6 @@ uint32_t reg_dirty_rescan(struct reg_self *me)
 	return n;
 }
 
-static bool any_dirty(const struct reg *reg)
-{
-	uint32_t high = reg__cells_high(reg, CELLS_RECORDS);
-
-	for (uint32_t w = 0; w * 64 < high; w++)
-		/* seq_cst [D3]: after sleeping was announced */
-		if (atomic_load_explicit(&bits(reg, REGION_DIRTY)[w], memory_order_seq_cst))
-			return true;
-	return false;
-}
-
 void reg_dirty_wait(struct reg_self *me, uint64_t timeout_ns)
 {
 	struct reg_header *h = me->reg->hdr;
@@ -172,7 +172,7 @@ void reg_dirty_wait(struct reg_self *me, uint64_t timeout_ns)
 	uint32_t seq = atomic_load_explicit(&h->dirty_seq, memory_order_seq_cst);
 
 	atomic_store_explicit(&h->dirty_sleeping, 1, memory_order_seq_cst);
-	if (!any_dirty(me->reg))
+	if (!any_marked(me->reg, REGION_DIRTY))
 		(void)reg__futex_wait(&h->dirty_seq, seq, timeout_ns);
 	atomic_store_explicit(&h->dirty_sleeping, 0, memory_order_seq_cst); /* [D3] */
 }
@@ -271,8 +271,9 @@ enum reg_status reg_stored(struct reg_self *me, reg_sandbox_id sandbox, uint64_t
 	       !atomic_compare_exchange_weak_explicit(&rec->stored, &stored, revision,
 						      memory_order_release, memory_order_relaxed))
 		;
+	stored = stored < revision ? revision : stored;
 	/* acquire [D2]: pairs with reg__changed */
-	if (atomic_load_explicit(&rec->revision, memory_order_acquire) == revision)
+	if (atomic_load_explicit(&rec->revision, memory_order_acquire) == stored)
 		(void)atomic_compare_exchange_strong_explicit(&rec->dirty_since_ns, &since, 0,
 							      memory_order_relaxed,
 							      memory_order_relaxed); /* a figure */

@@ -34,7 +34,9 @@
 	X("exited.moved")                                                                          \
 	X("update.blob-filled")                                                                    \
 	X("update.swapped")                                                                        \
+	X("adopt.owned")                                                                           \
 	X("adopt.slot-claimed")                                                                    \
+	X("adopt.moved")                                                                           \
 	X("adopt.placed")                                                                          \
 	X("reap.role-taken")                                                                       \
 	X("reap.record-taken")                                                                     \

@@ -54,7 +54,8 @@ struct reg_self {
 	uint32_t rotor;		    /* spreads ties */
 	uint64_t *excluded;	    /* bitmap of agents whose ports conflict, agent_words long */
 	struct reg_full_memo memo[FULL_MEMOS];
-	/* rows + 1 that earlier requests named; rows never change or go once they are in the index */
+	/* rows + 1 that earlier requests named; rows never change or go once they are in the index
+	 */
 	uint32_t pool_memo[NAME_MEMOS], image_memo[NAME_MEMOS];
 };
 
@@ -164,7 +165,8 @@ void reg__agent_cold(const struct reg_agent *agent, struct reg_agent_cold *ret);
 /* Compares the masks with the slot words and mends them; returns what was mended. */
 uint32_t reg__agent_heal(struct reg *reg, uint32_t agent);
 /* Frees exactly that slot if it still is record's; then the mask, the hint and the pool's memo. */
-void reg__slot_free(struct reg *reg, uint32_t agent, uint32_t slot, uint32_t gen, uint32_t record);
+void reg__slot_free(struct reg_self *me, uint32_t agent, uint32_t slot, uint32_t gen,
+		    uint32_t record);
 a64 *reg__pool_bits(const struct reg *reg, uint32_t pool);
 a64 *reg__image_bits(const struct reg *reg, uint32_t image);
 bool reg__find_pool(const struct reg *reg, const char *ns, const char *name, uint32_t *ret);
@@ -208,7 +210,7 @@ enum reg_status reg__rec_new(struct reg_self *me, const struct reg_request *req,
  * it. */
 void reg__undo(struct reg_self *me, uint32_t idx);
 /* Slot and ports of a record that stays (EXITED, EXPIRED). Idempotent. */
-void reg__unplace(struct reg *reg, uint32_t idx, struct reg_rec *rec, uint32_t gen);
+void reg__unplace(struct reg_self *me, uint32_t idx, struct reg_rec *rec, uint32_t gen);
 /* After each visible change: revision, dirty bit, watchers. */
 void reg__changed(struct reg *reg, uint32_t idx, struct reg_rec *rec);
 

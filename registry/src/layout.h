@@ -99,6 +99,7 @@ struct reg_header {
 	_Alignas(REG_LINE) a32 dirty_seq; /* futex of crdsync */
 	a32 dirty_sleeping;		  /* crdsync sets before it sleeps, who marks clears */
 	a32 urgent_pending;
+	a32 parts_high; /* participants at and above were never used; only grows */
 	_Alignas(REG_LINE)
 		a32 high[CELLS_MAX]; /* indexes at and above were never in use; only grows */
 };
@@ -115,6 +116,8 @@ struct reg_part {
 	a32 wake; /* futex: changes seen by its watchers */
 	/* written by the participant alone; statistics */
 	_Alignas(REG_LINE) a64 reserved, committed, aborted, refused;
+	a32 releasing; /* pool + 1: a slot of it becomes free, and the memo of "full" is not cleared
+			  yet */
 	_Alignas(REG_LINE) a64 hist[REG_HIST_MAX][REG_HIST_BUCKETS];
 	a64 hist_max[REG_HIST_MAX];
 };
@@ -192,8 +195,9 @@ struct reg_rec {
 	uint64_t id[8];
 	uint64_t request_id[16];
 	uint64_t name[32];
-	uint64_t name_hash, request_key_hash; /* of the index keys, so that a removal need not read the texts */
-	uint64_t reserved[2]; /* to a whole number of cache lines */
+	uint64_t name_hash,
+		request_key_hash; /* of the index keys, so that a removal need not read the texts */
+	uint64_t reserved[2];	  /* to a whole number of cache lines */
 };
 _Static_assert(sizeof(struct reg_rec) % REG_LINE == 0, "records start on a cache line");
 

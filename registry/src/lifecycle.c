@@ -92,10 +92,10 @@ enum reg_status reg_stop(struct reg_self *me, reg_sandbox_id sandbox, enum reg_s
 }
 
 /* The slot word of a record that has left its agent is freed; ports, too. */
-static void settled(struct reg *reg, reg_sandbox_id id, struct reg_rec *rec)
+static void settled(struct reg_self *me, reg_sandbox_id id, struct reg_rec *rec)
 {
-	reg__unplace(reg, id.idx, rec, id.gen);
-	reg__changed(reg, id.idx, rec);
+	reg__unplace(me, id.idx, rec, id.gen);
+	reg__changed(me->reg, id.idx, rec);
 }
 
 enum reg_status reg_stopped(struct reg_self *me, reg_sandbox_id sandbox,
@@ -125,8 +125,8 @@ enum reg_status reg_stopped(struct reg_self *me, reg_sandbox_id sandbox,
 	(void)FAILPOINT("stopped.moved");
 	if (word_state(next) == REG_CLAIMED)
 		reg__undo(me, sandbox.idx);
-	else
-		settled(me->reg, sandbox, rec);
+	else if (word_state(next) == REG_EXITED || word_state(next) == REG_EXPIRED)
+		settled(me, sandbox, rec);
 	return REG_OK;
 }
 
@@ -149,7 +149,7 @@ enum reg_status reg_exited(struct reg_self *me, reg_sandbox_id sandbox, const st
 		return st;
 	(void)FAILPOINT("exited.moved");
 	if (before != after && word_state(after) == REG_EXITED)
-		settled(me->reg, sandbox, rec);
+		settled(me, sandbox, rec);
 	return REG_OK;
 }
 
@@ -219,7 +219,9 @@ enum reg_status reg_update(struct reg_self *me, reg_sandbox_id sandbox, const st
 	a64 *word;
 	uint64_t w;
 
-	if ((u->fields & REG_SET_EXPIRE &&
+	if (u->fields & ~(uint32_t)(REG_SET_EXPIRE | REG_SET_POLICY | REG_SET_RECOVERY |
+				    REG_SET_LABELS) ||
+	    (u->fields & REG_SET_EXPIRE &&
 	     (u->expire_unix_s < 0 || u->expire_unix_s > TAGGED_MAX)) ||
 	    (u->fields & REG_SET_RECOVERY && u->recovery_timeout_s < 0))
 		return REG_INVALID;

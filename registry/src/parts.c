@@ -99,6 +99,20 @@ static void part_reset(struct reg_part *part)
 	atomic_store_explicit(&part->refused, 0, memory_order_relaxed);
 }
 
+static void parts_high_raise(struct reg *reg, uint32_t idx)
+{
+	/* relaxed: only grows; the CAS looks again */
+	uint32_t now = atomic_load_explicit(&reg->hdr->parts_high, memory_order_relaxed);
+
+	while (now <= idx)
+		/* release [F2]: pairs with release_under_way; raised before anything is released
+		 * under that index */
+		if (atomic_compare_exchange_weak_explicit(&reg->hdr->parts_high, &now, idx + 1,
+							  memory_order_release,
+							  memory_order_relaxed))
+			return;
+}
+
 /* REG_OK, REG_IN_USE (try the next index), or an error. */
 static enum reg_status join_at(struct reg *reg, uint32_t idx, enum reg_kind kind)
 {
@@ -129,6 +143,7 @@ static enum reg_status join_at(struct reg *reg, uint32_t idx, enum reg_kind kind
 		return REG_IN_USE;
 	}
 	part_reset(part);
+	parts_high_raise(reg, idx);
 	/* relaxed: changed under the mutex; read elsewhere for humans */
 	atomic_fetch_or_explicit(&reg->own[idx / 64], UINT64_C(1) << (idx % 64),
 				 memory_order_relaxed);

@@ -239,11 +239,27 @@ bool reg__slot_claim(struct reg_self *me, uint32_t agent, uint32_t record, bool 
 
 /* ---- ports ---- */
 
+/* The record keeps them in the order of the request; at most 32, nearly always 0 or 1. */
+static uint32_t ports_ascending(const struct reg_rec *rec, uint16_t *ret)
+{
+	uint32_t n = reg__rec_ports(rec, ret);
+
+	for (uint32_t i = 1; i < n; i++) {
+		uint16_t port = ret[i];
+		uint32_t j = i;
+
+		for (; j && ret[j - 1] > port; j--)
+			ret[j] = ret[j - 1];
+		ret[j] = port;
+	}
+	return n;
+}
+
 void reg__ports_free(struct reg *reg, uint32_t agent, uint32_t record, uint32_t gen, uint32_t limit)
 {
 	const struct reg_rec *rec = reg__rec(reg, record);
 	uint16_t ports[REG_PORTS_MAX];
-	uint32_t n = rec ? reg__rec_ports(rec, ports) : 0;
+	uint32_t n = rec ? ports_ascending(rec, ports) : 0;
 
 	for (uint32_t i = 0; i < n && i < limit; i++) {
 		struct reg_key key = reg__key_port(agent, ports[i]);
@@ -252,13 +268,12 @@ void reg__ports_free(struct reg *reg, uint32_t agent, uint32_t record, uint32_t 
 	}
 }
 
-/* In ascending order (the record's ports are sorted), each by the index's own claim. Undone on the
- * first conflict. */
+/* In ascending order, so that of two that want the same ports one gets the first one; each by the
+ * index's own claim. Undone on the first conflict. */
 enum reg_status reg__ports_claim(struct reg *reg, uint32_t agent, uint32_t record, uint32_t gen)
 {
-	const struct reg_rec *rec = reg__rec(reg, record);
 	uint16_t ports[REG_PORTS_MAX];
-	uint32_t n = reg__rec_ports(rec, ports);
+	uint32_t n = ports_ascending(reg__rec(reg, record), ports);
 
 	for (uint32_t i = 0; i < n; i++) {
 		struct reg_key key = reg__key_port(agent, ports[i]);
@@ -311,7 +326,7 @@ static enum reg_status take_on(struct reg_self *me, uint32_t agent, uint32_t rec
 	if (ports) {
 		st = reg__ports_claim(reg, agent, record, ret->sandbox.gen);
 		if (st) {
-			reg__unplace(reg, record, rec, ret->sandbox.gen);
+			reg__unplace(me, record, rec, ret->sandbox.gen);
 			return st;
 		}
 	}
@@ -360,6 +375,23 @@ static enum reg_status by_hint(struct reg_self *me, struct search *s, const stru
 	return REG_STALE;
 }
 
+/* A free word below the capacity is room only while no more are held in all: an agent may hold some
+ * beyond a capacity that shrank. */
+static bool room_by_words(const struct reg *reg, uint32_t agent, uint32_t slots)
+{
+	uint32_t held = 0;
+
+	for (uint32_t i = 0; i < REG_SLOTS_PER_AGENT_MAX && held < slots; i++) {
+		a64 *slot = reg__slot(reg, agent, i);
+
+		if (!slot)
+			return true;
+		/* seq_cst [F1]: as in by_word */
+		held += word_state(atomic_load_explicit(slot, memory_order_seq_cst)) != SLOT_FREE;
+	}
+	return held < slots;
+}
+
 /* The authoritative pass: every slot word of every candidate. */
 static enum reg_status by_word(struct reg_self *me, struct search *s, const struct choice *c,
 			       struct reg_lease *ret)
@@ -380,6 +412,8 @@ static enum reg_status by_word(struct reg_self *me, struct search *s, const stru
 				if (!slot || word_state(atomic_load_explicit(
 						     slot, memory_order_seq_cst)) != SLOT_FREE)
 					continue;
+				if (!room_by_words(me->reg, agent, hot_slots(hot)))
+					break;
 				(void)reg__agent_heal(me->reg, agent);
 				st = try_agent(me, s, agent, ret);
 				if (st != REG_STALE && st != REG_PORT_CONFLICT)
@@ -389,6 +423,26 @@ static enum reg_status by_word(struct reg_self *me, struct search *s, const stru
 		}
 	}
 	return REG_STALE;
+}
+
+/*
+ * Somebody is between making a slot of the pool free and clearing the memo. Looked at before the
+ * memo: who is not seen here has either not made it free yet, or has cleared the memo already.
+ */
+static bool release_under_way(const struct reg *reg, uint32_t pool)
+{
+	/* acquire [F2]: pairs with parts_high_raise */
+	uint32_t high = atomic_load_explicit(&reg->hdr->parts_high, memory_order_acquire);
+
+	for (uint32_t i = 0; i < high && i < REG_PARTICIPANTS_MAX; i++) {
+		const struct reg_part *part = reg__part(reg, i);
+
+		/* acquire [F2]: pairs with reg__slot_free */
+		if (part &&
+		    atomic_load_explicit(&part->releasing, memory_order_acquire) == pool + 1)
+			return true;
+	}
+	return false;
 }
 
 #define MEMO_WITHOUT UINT32_C(0x80000000) /* the group of agents without that image */
@@ -412,14 +466,16 @@ static enum reg_status from_group(struct reg_self *me, struct search *s, const s
 
 	if (st != REG_STALE)
 		return st;
-	/* seq_cst [F1]: pairs with reg__pool_full_clear; the mark before the pass */
+	bool look = release_under_way(me->reg, s->pool);
+	/* seq_cst [F1]: pairs with reg__pool_full_clear; the mark before the pass, and after the
+	 * look at the releasers */
 	uint64_t full = atomic_fetch_or_explicit(&pool->full, 1, memory_order_seq_cst);
 
-	if (!s->port_count && (full & 1) && memo->pool == s->pool + 1 &&
+	if (!look && !s->port_count && (full & 1) && memo->pool == s->pool + 1 &&
 	    memo->image == memo_image + 1 && memo->full == full)
 		return REG_STALE;
 	st = by_word(me, s, c, ret);
-	if (st == REG_STALE && !s->port_count)
+	if (st == REG_STALE && !s->port_count && !look)
 		*memo = (struct reg_full_memo){s->pool + 1, memo_image + 1, full | 1};
 	return st;
 }

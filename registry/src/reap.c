@@ -65,6 +65,22 @@ static void orphan(struct reaping *r, uint32_t idx, uint64_t w)
 		r->fn(r->arg, &o);
 }
 
+/* It died while it adopted: nobody's again, with the slot that it may have by now (reap_slot makes
+ * that one BUSY). */
+static bool unadopt(struct reaping *r, a64 *word, uint64_t *w)
+{
+	uint64_t next;
+
+	if (rec_to_unadopted(*w, r->dead, &next))
+		return false;
+	/* acq_rel [R1] */
+	if (!atomic_compare_exchange_strong_explicit(word, w, next, memory_order_acq_rel,
+						     memory_order_relaxed))
+		return false;
+	*w = next;
+	return true;
+}
+
 static void reap_record(struct reaping *r, uint32_t idx)
 {
 	struct reg *reg = r->me->reg;
@@ -76,7 +92,7 @@ static void reap_record(struct reaping *r, uint32_t idx)
 
 	/* a finisher that died between the transition and the slot: repeatable by anyone */
 	if (state == REG_EXITED || state == REG_EXPIRED)
-		reg__unplace(reg, idx, rec, word_gen(w));
+		reg__unplace(r->me, idx, rec, word_gen(w));
 	while (word_owner(w) == r->dead) {
 		switch (word_state(w)) {
 		case REG_CLAIMED:
@@ -94,6 +110,13 @@ static void reap_record(struct reaping *r, uint32_t idx)
 			if (!take_over(r, word, &w, REG_STARTING, rec_flags(w)))
 				continue;
 			orphan(r, idx, w);
+			return;
+		case REG_LOST:
+		case REG_RESTORED:
+			if (!unadopt(r, word, &w))
+				continue;
+			if (word_state(w) == REG_EXITED)
+				reg__unplace(r->me, idx, rec, word_gen(w));
 			return;
 		default:
 			return;
@@ -121,7 +144,7 @@ static void reap_slot(struct reaping *r, uint32_t agent, uint32_t slot)
 			word, &w, cell_hand_over(w, SLOT_BUSY, CELL_OWNER_NONE),
 			memory_order_acq_rel, memory_order_relaxed); /* [S1] */
 	else
-		reg__slot_free(reg, agent, slot, word_gen(w), word_record(w));
+		reg__slot_free(r->me, agent, slot, word_gen(w), word_record(w));
 }
 
 static bool referenced(const struct reg *reg, uint32_t record, uint64_t ref)
@@ -169,6 +192,9 @@ void reg__reap_holdings(struct reg_self *me, uint32_t idx,
 			reap_slot(&r, a, s);
 	(void)FAILPOINT("reap.slots-done");
 	reap_blobs(&r);
+	/* relaxed: what it was releasing is released, the memo cleared; by [P1] before the index is
+	 * given away */
+	atomic_store_explicit(&reg__part(me->reg, idx)->releasing, 0, memory_order_relaxed);
 }
 
 /* Not by F_GETLK alone: that a process is ourselves it cannot say. */
@@ -250,7 +276,7 @@ uint32_t reg_scrub(struct reg_self *me)
 		uint64_t w = word && rec ? atomic_load_explicit(word, memory_order_acquire) : 0;
 
 		if (word_state(w) == REG_EXITED || word_state(w) == REG_EXPIRED)
-			reg__unplace(me->reg, i, rec, word_gen(w));
+			reg__unplace(me, i, rec, word_gen(w));
 	}
 	return mended;
 }

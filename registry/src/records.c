@@ -99,19 +99,14 @@ bool reg__rec_is(const struct reg *reg, reg_sandbox_id id, struct reg_rec **ret_
 
 static void ports_in(struct reg_rec *rec, const uint16_t *ports, uint32_t n)
 {
-	uint16_t sorted[REG_PORTS_MAX] = {0};
+	uint16_t all[REG_PORTS_MAX] = {0};
 
-	for (uint32_t i = 0; i < n; i++) { /* insertion sort: at most 32, nearly always 0 or 1 */
-		uint32_t j = i;
-
-		for (; j && sorted[j - 1] > ports[i]; j--)
-			sorted[j] = sorted[j - 1];
-		sorted[j] = ports[i];
-	}
+	for (uint32_t i = 0; i < n; i++)
+		all[i] = ports[i];
 	for (uint32_t i = 0; i < n; i += 4) {
 		uint64_t w;
 
-		memcpy(&w, sorted + i, 8);
+		memcpy(&w, all + i, 8);
 		word_set(&rec->ports[i / 4], w);
 	}
 }
@@ -225,16 +220,16 @@ enum reg_status reg__rec_new(struct reg_self *me, const struct reg_request *req,
 
 /* Ports before the slot, the slot before the placement: who dies in between leaves the placement,
  * and with it the way to finish. */
-void reg__unplace(struct reg *reg, uint32_t idx, struct reg_rec *rec, uint32_t gen)
+void reg__unplace(struct reg_self *me, uint32_t idx, struct reg_rec *rec, uint32_t gen)
 {
 	/* acquire [R3]: pairs with the store of the placement */
 	uint64_t place = atomic_load_explicit(&rec->place, memory_order_acquire);
 
 	if (!(place & PLACE_HELD))
 		return;
-	reg__ports_free(reg, place_agent(place), idx, gen, REG_PORTS_MAX);
+	reg__ports_free(me->reg, place_agent(place), idx, gen, REG_PORTS_MAX);
 	(void)FAILPOINT("undo.ports-freed");
-	reg__slot_free(reg, place_agent(place), place_slot(place), place_gen(place), idx);
+	reg__slot_free(me, place_agent(place), place_slot(place), place_gen(place), idx);
 	/* acq_rel [R3]: the agent stays readable, only "held" goes; fails when somebody else was
 	 * first */
 	(void)atomic_compare_exchange_strong_explicit(&rec->place, &place, place & ~PLACE_HELD,
@@ -273,7 +268,7 @@ void reg__undo(struct reg_self *me, uint32_t idx)
 
 	reg__index_prefetch(reg, INDEX_NAMES, word_of(&rec->name_hash));
 	reg__index_prefetch(reg, INDEX_REQUESTS, word_of(&rec->request_key_hash));
-	reg__unplace(reg, idx, rec, gen);
+	reg__unplace(me, idx, rec, gen);
 	keys_remove(reg, idx, rec, gen);
 	uint64_t store = STORE_NONE;
 

@@ -283,7 +283,7 @@ enum reg_status reg_commit(struct reg_self *me, const struct reg_lease *lease,
 							memory_order_acquire));
 	(void)FAILPOINT("commit.done");
 	if (word_state(next) == REG_EXITED)
-		reg__unplace(me->reg, lease->sandbox.idx, rec, lease->sandbox.gen);
+		reg__unplace(me, lease->sandbox.idx, rec, lease->sandbox.gen);
 	reg__changed(me->reg, lease->sandbox.idx, rec);
 	count(&me->part->committed);
 	return st;

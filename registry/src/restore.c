@@ -47,8 +47,8 @@ static bool restore_valid(const struct reg_restore *r)
 
 	return q->ns && *q->ns && strlen(q->ns) <= REG_NAMESPACE_MAX && q->name && *q->name &&
 	       strlen(q->name) <= REG_NAME_MAX && q->id && *q->id && strlen(q->id) <= REG_ID_MAX &&
-	       q->image && strlen(q->image) <= REG_IMAGE_MAX && q->pool &&
-	       *q->pool && strlen(q->pool) <= REG_NAME_MAX &&
+	       q->image && strlen(q->image) <= REG_IMAGE_MAX && q->pool && *q->pool &&
+	       strlen(q->pool) <= REG_NAME_MAX &&
 	       (!r->agent_name || strlen(r->agent_name) <= REG_NAME_MAX) &&
 	       (!q->request_id || strlen(q->request_id) <= REG_REQUEST_ID_MAX) &&
 	       q->port_count <= REG_PORTS_MAX && q->spec_len <= REG_SPEC_MAX &&
@@ -144,7 +144,7 @@ static enum reg_status adopt_slot(struct reg_self *me, reg_sandbox_id id, struct
 
 	if (held_on(me->reg, place, agent, id.idx))
 		return REG_OK;
-	reg__unplace(me->reg, id.idx, rec, id.gen);
+	reg__unplace(me, id.idx, rec, id.gen);
 	st = slot_for(me, agent, id.idx, &slot, &gen);
 	if (st)
 		return st;
@@ -152,9 +152,8 @@ static enum reg_status adopt_slot(struct reg_self *me, reg_sandbox_id id, struct
 	/* release [R3] */
 	atomic_store_explicit(&rec->place, place_make(agent, slot, gen), memory_order_release);
 	(void)FAILPOINT("adopt.placed");
-	(void)reg__ports_claim(
-		me->reg, agent, id.idx,
-		id.gen); /* it runs: a conflict can only be with a record that does not */
+	/* it runs: a conflict can only be with a record that does not */
+	(void)reg__ports_claim(me->reg, agent, id.idx, id.gen);
 	a64 *word = reg__slot(me->reg, agent, slot);
 	/* relaxed: ours */
 	uint64_t w = atomic_load_explicit(word, memory_order_relaxed);
@@ -164,36 +163,62 @@ static enum reg_status adopt_slot(struct reg_self *me, reg_sandbox_id id, struct
 	return REG_OK;
 }
 
+/* Runs an owner's transition; nobody else moves the record away from us, others only mark it. */
+static enum reg_status adoption(struct reg_self *me, a64 *word, uint64_t *w,
+				enum reg_status (*fn)(uint64_t w, uint32_t me, uint64_t *ret_next))
+{
+	uint64_t next;
+	enum reg_status st;
+
+	do {
+		st = fn(*w, me->idx, &next);
+		if ((st && st != REG_DELETING) || next == *w)
+			return st;
+		/* acq_rel [R1]: LOST or RESTORED under an owner, and what it becomes */
+	} while (!atomic_compare_exchange_weak_explicit(word, w, next, memory_order_acq_rel,
+							memory_order_acquire));
+	*w = next;
+	return st;
+}
+
+/*
+ * First the record becomes ours (the state stays, so that readers go on seeing it), then the slot,
+ * then RUNNING. Who deletes it or reports its exit meanwhile marks it. Dying with it: the reaper
+ * gives it back, with the slot when it has got one.
+ */
 enum reg_status reg_adopt(struct reg_self *me, reg_sandbox_id sandbox, reg_agent_id agent)
 {
 	struct reg_rec *rec;
 	a64 *word;
-	uint64_t w, next;
+	uint64_t w;
 	enum reg_status st;
-	bool deleting;
 
 	if (!reg__agent(me->reg, agent.idx))
 		return REG_NOT_FOUND;
 	if (!reg__rec_is(me->reg, sandbox, &rec, &word, &w))
 		return REG_STALE;
-	if (word_state(w) != REG_RESTORED && word_state(w) != REG_LOST &&
-	    word_state(w) != REG_RUNNING)
-		return REG_BAD_STATE;
-	st = adopt_slot(me, sandbox, rec, agent.idx);
+	st = adoption(me, word, &w, rec_to_adopting);
 	if (st)
 		return st;
-	do {
-		if (word_gen(w) != sandbox.gen)
-			return REG_STALE;
-		deleting = rec_flags(w) & REC_DELETING;
-		if (word_state(w) != REG_RESTORED && word_state(w) != REG_LOST)
-			return REG_OK;
-		next = rec_move(w, deleting ? REG_STOPPING : REG_RUNNING, CELL_OWNER_NONE,
-				rec_flags(w));
-		/* acq_rel [R1] */
-	} while (!atomic_compare_exchange_weak_explicit(word, &w, next, memory_order_acq_rel,
-							memory_order_acquire));
-	(void)reg__blob_swap(me, sandbox.idx, sandbox.gen, &rec->message, NULL, 0);
+	if (word_gen(w) != sandbox.gen)
+		return REG_STALE;
+	if (word_state(w) == REG_RUNNING)
+		/* acquire [R3] */
+		return held_on(me->reg, atomic_load_explicit(&rec->place, memory_order_acquire),
+			       agent.idx, sandbox.idx)
+			       ? REG_OK
+			       : REG_BAD_STATE;
+	(void)FAILPOINT("adopt.owned");
+	st = adopt_slot(me, sandbox, rec, agent.idx);
+	if (st) {
+		(void)adoption(me, word, &w, rec_to_unadopted);
+	} else {
+		st = adoption(me, word, &w, rec_to_adopted);
+		(void)FAILPOINT("adopt.moved");
+		(void)reg__blob_swap(me, sandbox.idx, sandbox.gen, &rec->message, NULL, 0);
+	}
+	if (word_state(w) == REG_EXITED)
+		reg__unplace(me, sandbox.idx, rec, sandbox.gen);
 	reg__changed(me->reg, sandbox.idx, rec);
-	return deleting ? REG_DELETING : REG_OK;
+	return st;
 }

@@ -48,7 +48,7 @@ enum { BLOB_FREE, BLOB_USED };
 enum {
 	REC_DELETING = 1,  /* a delete was asked for */
 	REC_EXPIRING = 2,  /* stopped because of its expiry */
-	REC_EXIT_SEEN = 4, /* exited before it was committed */
+	REC_EXIT_SEEN = 4, /* exited before it was committed, or while it is being adopted */
 };
 
 static inline unsigned int word_state(uint64_t w)
@@ -134,6 +134,9 @@ enum reg_status rec_to_abort(uint64_t w, uint32_t me, uint64_t *ret_next);
 enum reg_status rec_to_stop(uint64_t w, enum reg_stop_reason reason, uint64_t *ret_next);
 enum reg_status rec_to_stopped(uint64_t w, uint32_t me, uint64_t *ret_next);
 enum reg_status rec_to_exited(uint64_t w, uint64_t *ret_next);
+enum reg_status rec_to_adopting(uint64_t w, uint32_t me, uint64_t *ret_next);
+enum reg_status rec_to_adopted(uint64_t w, uint32_t me, uint64_t *ret_next);
+enum reg_status rec_to_unadopted(uint64_t w, uint32_t me, uint64_t *ret_next);
 enum reg_status rec_to_lost(uint64_t w, uint64_t *ret_next);
 enum reg_status rec_to_found(uint64_t w, uint64_t *ret_next);
 
