@@ -80,20 +80,22 @@ size_t fp_face_endpoints(struct fp_service *svc, struct fp_pool *pool,
 			 const struct reg_sandbox_view *view, char ***ret)
 {
 	char text[sizeof(view->agent_host_ip) + 16];
+	uint16_t ports[REG_PORTS_MAX];
+	uint32_t n = fp_endpoint_ports(svc, view, ports);
 	char **endpoints;
 
 	*ret = NULL;
-	if (!fp_has_endpoints(svc, view))
+	if (n == 0)
 		return 0;
-	endpoints = fp_pool_alloc(pool, view->port_count * sizeof(char *));
+	endpoints = fp_pool_alloc(pool, n * sizeof(char *));
 	if (!endpoints)
 		return 0;
-	for (uint32_t i = 0; i < view->port_count; i++) {
-		snprintf(text, sizeof(text), "%s:%u", view->agent_host_ip, view->ports[i]);
+	for (uint32_t i = 0; i < n; i++) {
+		snprintf(text, sizeof(text), "%s:%u", view->agent_host_ip, ports[i]);
 		endpoints[i] = fp_pool_str(pool, text);
 	}
 	*ret = endpoints;
-	return view->port_count;
+	return n;
 }
 
 static void put_labels(struct fp_service *svc, struct fp_pool *pool,

@@ -99,6 +99,7 @@ static void create(struct gcall *call, const ProtobufCMessage *msg)
 		.spec = &spec,
 		.labels = FP_MAP(req, labels),
 		.consistency = consistency_of(req->consistency_mode),
+		.consistency_given = (int)req->consistency_mode,
 		.wait_for = FSB__V1__WAIT_FOR__WAIT_STARTED,
 		.expire_unix_s = req->expire_time_seconds,
 		.policy = (int)req->failure_policy,

@@ -21,6 +21,7 @@ static void common_args(struct gcall *call, const char *name, const Fsb__V1__San
 		.spec = spec ? spec : &no_spec,
 		.labels = FP_MAP(options, labels),
 		.consistency = (int)options->consistency, /* the same numbers */
+		.consistency_given = (int)options->consistency,
 		.wait_for = (int)options->wait_for,
 		.expire_unix_s = options->expire_time_seconds,
 		.policy = options->failure_policy,

@@ -32,11 +32,14 @@ static int check_name(const char *name, uint32_t members, struct fp_fail *fail)
 		len, REG_NAME_MAX);
 }
 
-static int check_consistency(int consistency, int wait_for, struct fp_fail *fail)
+static int check_consistency(const struct fp_create_args *args, struct fp_fail *fail)
 {
+	int consistency = args->consistency, wait_for = args->wait_for;
+
 	if (consistency < FP_CONSISTENCY_DEFAULT || consistency > FP_CONSISTENCY_STRONG)
 		return fp_fail(fail, G_INVALID_ARGUMENT,
-			       "unknown consistency %d: must be FAST or STRONG", consistency);
+			       "unknown consistency %d: must be FAST or STRONG",
+			       args->consistency_given);
 	if (wait_for != FSB__V1__WAIT_FOR__WAIT_STARTED &&
 	    wait_for != FSB__V1__WAIT_FOR__WAIT_STORED)
 		return fp_fail(fail, G_INVALID_ARGUMENT,
@@ -61,7 +64,7 @@ static int check_all(const struct fp_create_args *args, uint32_t members, struct
 	if (!status)
 		status = fp_check_labels(&args->labels, fail);
 	if (!status)
-		status = check_consistency(args->consistency, args->wait_for, fail);
+		status = check_consistency(args, fail);
 	if (!status)
 		status = fp_check_expire(args->expire_unix_s, clock_unix_ns(), fail);
 	if (!status)

@@ -21,8 +21,9 @@ struct fp_create_args {
 	const char *request_id;
 	const Fsb__V1__SandboxSpec *spec;
 	struct fp_map labels;
-	int consistency; /* enum fp_consistency */
-	int wait_for;	 /* Fsb__V1__WaitFor */
+	int consistency;       /* enum fp_consistency; others: unknown */
+	int consistency_given; /* the wire's number, for the message */
+	int wait_for;	       /* Fsb__V1__WaitFor */
 	int64_t expire_unix_s;
 	int policy;
 	int32_t recovery_timeout_s;

@@ -143,23 +143,27 @@ int fp_list(struct fp_service *svc, const struct fp_list_args *args,
 	return status;
 }
 
-bool fp_has_endpoints(struct fp_service *svc, const struct reg_sandbox_view *view)
+/* The registry keeps the ports sorted; the spec has them as they were asked for. */
+uint32_t fp_endpoint_ports(struct fp_service *svc, const struct reg_sandbox_view *view,
+			   uint16_t ret[REG_PORTS_MAX])
 {
 	cleanup_free void *buf = NULL;
+	const Fsb__V1__SandboxSpec *spec;
 	struct pb_arena *arena;
 	ProtobufCMessage *msg;
-	uint32_t len;
-	const char *network;
+	uint32_t len, n = 0;
 	bool shared;
 
 	if (view->port_count == 0 || view->agent.idx == UINT32_MAX || view->spec_len == 0)
-		return false;
+		return 0;
 	buf = malloc(view->spec_len);
 	if (!buf || reg_spec(svc->me, view->sandbox, buf, view->spec_len, &len) != REG_OK ||
 	    pb_unpack(&fsb__v1__sandbox_spec__descriptor, buf, len, NULL, &arena, &msg, NULL))
-		return false;
-	network = ((Fsb__V1__SandboxSpec *)msg)->network;
-	shared = *network ? !strcmp(network, "shared") : view->agent_shared_network;
+		return 0;
+	spec = (const Fsb__V1__SandboxSpec *)msg;
+	shared = *spec->network ? !strcmp(spec->network, "shared") : view->agent_shared_network;
+	for (; shared && n < spec->n_exposed_ports && n < REG_PORTS_MAX; n++)
+		ret[n] = (uint16_t)spec->exposed_ports[n];
 	pb_free(arena);
-	return shared;
+	return n;
 }

@@ -139,8 +139,10 @@ struct fp_list_handlers {
 /* Sorted by namespace and name; the handlers are called from inside. */
 int fp_list(struct fp_service *svc, const struct fp_list_args *args,
 	    const struct fp_list_handlers *handlers, struct fp_fail *fail);
-/* It has ports that others can reach: it asked for the agent's network. */
-bool fp_has_endpoints(struct fp_service *svc, const struct reg_sandbox_view *view);
+/* The ports that others can reach, in the order of the request: all of a sandbox in its agent's
+ * network, else none. Returns how many. */
+uint32_t fp_endpoint_ports(struct fp_service *svc, const struct reg_sandbox_view *view,
+			   uint16_t ret[REG_PORTS_MAX]);
 
 typedef void (*fp_sandbox_fn)(void *arg, int status, const char *message,
 			      const struct reg_sandbox_view *view);

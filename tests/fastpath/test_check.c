@@ -203,7 +203,7 @@ static void test_plan_consistency(void **state)
 	assert_true(strong(FP_CONSISTENCY_DEFAULT, true));
 	assert_false(strong(FP_CONSISTENCY_FAST, true));
 	assert_true(strong(FP_CONSISTENCY_STRONG, false));
-	args.consistency = 9;
+	args.consistency = args.consistency_given = 9;
 	refused(fp_plan_make(&args, false, 0, &plan, &fail), "9");
 	args.consistency = 0;
 	args.wait_for = 4;
