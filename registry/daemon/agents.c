@@ -81,6 +81,7 @@ static enum reg_status join(struct rd_agent *a, const struct reg_agent_info *inf
 		return st;
 	snprintf(a->ns, sizeof(a->ns), "%s", info->ns);
 	snprintf(a->name, sizeof(a->name), "%s", info->name);
+	snprintf(a->pool, sizeof(a->pool), "%s", info->pool);
 	return st;
 }
 

@@ -40,7 +40,7 @@ struct rd_agent {
 	const char *socket_path; /* inside address; NULL: TCP */
 	struct agentlink *link;
 	reg_agent_id id; /* idx UINT32_MAX: has never said hello */
-	char ns[REG_NAMESPACE_MAX + 1], name[REG_NAME_MAX + 1];
+	char ns[REG_NAMESPACE_MAX + 1], name[REG_NAME_MAX + 1], pool[REG_NAME_MAX + 1];
 	bool from_flag;	       /* given by --agent: kept for ever */
 	bool ready, lost;      /* as this daemon has told the arena */
 	bool dead;	       /* to be freed by the next tick; never used again */

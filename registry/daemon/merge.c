@@ -97,7 +97,7 @@ static enum reg_status insert(struct rd_agent *a, const Fsb__Agent__V1__SandboxR
 				.ns = meta->namespace_,
 				.name = meta->name,
 				.id = meta->id,
-				.pool = meta->pool,
+				.pool = meta->pool[0] ? meta->pool : a->pool,
 				.request_id = meta->request_id,
 				.spec = report->spec.data,
 				.spec_len = (uint32_t)report->spec.len,
