@@ -79,8 +79,13 @@ void reg__hint_publish(struct reg *reg, uint32_t agent)
 {
 	const struct reg_agent *a = reg__agent(reg, agent);
 	a16 *hint = reg__hint(reg, agent);
-	int16_t v = hint_of(reg, a), again;
+	int16_t v, again;
 
+	if (!a) { /* a damaged bitmap named it: never again */
+		atomic_store_explicit(hint, REG_HINT_FULL, memory_order_seq_cst); /* [H1] */
+		return;
+	}
+	v = hint_of(reg, a);
 	for (;;) {
 		/* seq_cst [H1]: the store before the second look at the truth */
 		atomic_store_explicit(hint, v, memory_order_seq_cst);

@@ -357,17 +357,23 @@ static enum reg_status try_agent(struct reg_self *me, struct search *s, uint32_t
 	return st;
 }
 
+/* So many failures in a row are a storm or a damaged arena, whose hints heal to what is not so; the
+ * pass over the words ends either way and decides. */
+#define FAILED_NOMINATIONS_MAX 1000
+
 /* Nominations until one succeeds or no hint shows room. A failed one heals its agent's hints, so
  * the loop ends. */
 static enum reg_status by_hint(struct reg_self *me, struct search *s, const struct choice *c,
 			       struct reg_lease *ret)
 {
-	for (uint32_t agent; (agent = nominate(me, c)) != REG_NIL;) {
+	for (uint32_t agent, failed = 0; (agent = nominate(me, c)) != REG_NIL;) {
 		enum reg_status st = try_agent(me, s, agent, ret);
 
 		if (st != REG_STALE && st != REG_PORT_CONFLICT)
 			return st;
 		if (st == REG_STALE) {
+			if (++failed == FAILED_NOMINATIONS_MAX)
+				break;
 			(void)reg__agent_heal(me->reg, agent);
 			reg__pause();
 		}
