@@ -3,6 +3,7 @@
  * the name is not mistaken for it. */
 #include <inttypes.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -15,6 +16,7 @@ struct fp_wait {
 	struct fp_deadline deadline;
 	struct fp_idle idle;
 	int rank;
+	char name[REG_NAME_MAX + 1], phase[16]; /* for messages */
 	fp_sandbox_fn done;
 	void *arg;
 	bool *ret_gone; /* while fp_wait runs: set when done was called */
@@ -34,26 +36,37 @@ static void wait_end(struct fp_wait *w, int status, const char *message,
 	free(w);
 }
 
+static void wait_fail(struct fp_wait *w, int status, const char *what)
+{
+	struct fp_fail fail;
+
+	fp_fail(&fail, status, "sandbox '%s' %s", w->name, what);
+	wait_end(w, fail.status, fail.msg, NULL);
+}
+
 static void check(struct fp_park *park, enum reg_status status, const struct reg_sandbox_view *view)
 {
 	struct fp_wait *w = WAIT_OF(park, park);
 
 	if (status != REG_OK || view->state == REG_GONE)
-		wait_end(w, G_NOT_FOUND, "the sandbox was deleted meanwhile", NULL);
+		wait_fail(w, G_NOT_FOUND, "was deleted meanwhile");
 	else if (fp_phase_rank(fp_phase(view)) >= w->rank)
 		wait_end(w, G_OK, "", view);
 }
 
 static void on_deadline(struct fp_deadline *deadline)
 {
-	wait_end(WAIT_OF(deadline, deadline), G_DEADLINE_EXCEEDED,
-		 "the sandbox has not reached that phase in time", NULL);
+	struct fp_wait *w = WAIT_OF(deadline, deadline);
+	char what[64];
+
+	snprintf(what, sizeof(what), "has not reached %s in time", w->phase);
+	wait_fail(w, G_DEADLINE_EXCEEDED, what);
 }
 
 static void on_drain(struct fp_idle *idle)
 {
-	wait_end(WAIT_OF(idle, idle), G_UNAVAILABLE, "this worker is shutting down; ask again",
-		 NULL);
+	wait_fail(WAIT_OF(idle, idle), G_UNAVAILABLE,
+		  "is still waited for, but this worker is shutting down; ask again");
 }
 
 void fp_wait_cancel(struct fp_wait *w)
@@ -111,6 +124,8 @@ struct fp_wait *fp_wait(struct fp_service *svc, const struct fp_wait_args *args,
 	}
 	w->svc = svc;
 	w->rank = rank;
+	snprintf(w->name, sizeof(w->name), "%s", view.name);
+	snprintf(w->phase, sizeof(w->phase), "%s", *args->phase ? args->phase : "its end");
 	w->done = done;
 	w->arg = arg;
 	w->ret_gone = &gone;

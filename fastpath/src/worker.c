@@ -23,8 +23,8 @@
 #define ATTACH_NS	(30 * NS_PER_S)
 #define ATTACH_PAUSE_MS 50
 #define CURRENT_NS	NS_PER_S
-/* Before the grace is over, so that those who wait get a status and are not cut off. */
-#define LAST_WORDS_NS (500 * NS_PER_MS)
+/* Those who only wait may last for ever: after this long they are told to ask another worker. */
+#define LINGER_NS (2 * NS_PER_S)
 
 enum { METHODS_MAX = 32, OBJECTS_MAX = 500000, UNPACKED_MAX = 64 << 20 };
 
@@ -117,7 +117,7 @@ static void drain(struct worker *w)
 	/* The master turns to the others; what crosses this is closed, and its client comes again.
 	 */
 	(void)send(w->sock, FP_SAYS_DRAINING, 1, MSG_NOSIGNAL);
-	fp_service_drain(w->svc, grace > LAST_WORDS_NS ? grace - LAST_WORDS_NS : 0);
+	fp_service_drain(w->svc, grace / 2 < LINGER_NS ? grace / 2 : LINGER_NS);
 	gserver_shutdown(w->server, grace, on_drained, w);
 }
 
