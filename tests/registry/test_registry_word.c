@@ -357,8 +357,9 @@ static void test_transitions(void **state)
 	EACH(g, gens)
 	EACH(o, owners)
 	EACH(c, changes)
-	for (unsigned s = 0; s < STATES; s++) for (unsigned f = 0; f < FLAGS; f++)
-		check_one(&transitions[t], rec_word(s, gens[g], owners[o], f, changes[c]));
+	for (unsigned s = 0; s < STATES; s++)
+		for (unsigned f = 0; f < FLAGS; f++)
+			check_one(&transitions[t], rec_word(s, gens[g], owners[o], f, changes[c]));
 }
 
 /* A state that is in somebody's hands has an owner, and one that is not has none; LOST and RESTORED

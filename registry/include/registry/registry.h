@@ -1,34 +1,45 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The registry: agents, slots and sandboxes in one shared-memory arena, used by several processes at once without locks.
+ * The registry: agents, slots and sandboxes in one shared-memory arena, used by several processes
+ * at once without locks.
  *
  *	struct reg *reg;
  *	struct reg_self *me;
  *	reg_attach("/dev/shm/fsb-default", &reg);
  *	reg_join(reg, REG_KIND_WORKER, &me);
- *	struct reg_request req = {.ns = "default", .pool = "default-pool", .name = "a", .id = id, .image = "busybox", ...};
+ *	struct reg_request req = {.ns = "default", .pool = "default-pool", .name = "a",
+ *				  .id = id, .image = "busybox", ...};
  *	struct reg_lease lease;
- *	if (reg_reserve(me, &req, &lease) == REG_OK) {          // name, slot, ports and record are ours
- *		reg_starting(me, &lease);                       // from here a death means "ask the agent"
+ *	// name, slot, ports and record are ours
+ *	if (reg_reserve(me, &req, &lease) == REG_OK) {
+ *		// from here a death means "ask the agent"
+ *		reg_starting(me, &lease);
  *		... command the agent ...
- *		reg_commit(me, &lease, &started);               // RUNNING, owned by nobody
+ *		// RUNNING, owned by nobody
+ *		reg_commit(me, &lease, &started);
  *	}
  *
  * Caveats
- *   - A process attaches an arena once. It must never open and close the arena file by other means: POSIX record locks, which
- *     prove that a participant lives, fall with any close of the file in the process.
+ *   - A process attaches an arena once. It must never open and close the arena file by other
+ *     means: POSIX record locks, which prove that a participant lives, fall with any close of the
+ *     file in the process.
  *   - Nothing survives a fork: the child attaches and joins for itself.
  *   - A struct reg_self serves one thread at a time; several threads join several times.
- *   - Strings in requests are borrowed until return; what comes back is copied into the caller's structs.
+ *   - Strings in requests are borrowed until return; what comes back is copied into the caller's
+ *     structs.
  *
  * Guarantees
  *   (a) A slot, a name in a namespace, a port on one agent has never two owners.
- *   (b) reserve, starting, commit, abort, release (stopping, stopped, exited), get and list are lock free: with any one process
- *       stopped or dead at any step, the others complete.
- *   (c) With one caller at a time reserve picks an agent with the lowest score: allocated + (image cached ? 0 : 1000).
- *   (d) reserve answers REG_NO_CAPACITY only after an authoritative pass over the slot words found none free.
- *   (e) What a reserve, commit or update has returned, every later get and list sees (in any process).
- *   (f) What a dead participant held is found by its index in the slot and record words, and comes back by reg_reap.
+ *   (b) reserve, starting, commit, abort, release (stopping, stopped, exited), get and list are
+ *       lock free: with any one process stopped or dead at any step, the others complete.
+ *   (c) With one caller at a time reserve picks an agent with the lowest score: allocated +
+ *       (image cached ? 0 : 1000).
+ *   (d) reserve answers REG_NO_CAPACITY only after an authoritative pass over the slot words found
+ *       none free.
+ *   (e) What a reserve, commit or update has returned, every later get and list sees (in any
+ *       process).
+ *   (f) What a dead participant held is found by its index in the slot and record words, and comes
+ *       back by reg_reap.
  *
  * Status values are returned by value; nothing here logs, allocates after attach, or sets errno.
  */
@@ -108,7 +119,8 @@ typedef struct {
 	uint32_t idx; /* UINT32_MAX: none */
 } reg_agent_id;
 
-/* A sandbox record: index and generation; a stale one is refused with REG_STALE. 0/0 is never valid. */
+/* A sandbox record: index and generation; a stale one is refused with REG_STALE. 0/0 is never
+ * valid. */
 typedef struct {
 	uint32_t idx;
 	uint32_t gen;
@@ -127,30 +139,32 @@ struct reg;	 /* one mapping of an arena in this process */
 struct reg_self; /* one participant */
 
 struct reg_limits {
-	uint32_t agents;     /* 0: 16384; at most 131072 */
-	uint32_t sandboxes;  /* 0: 1048576; at most 4194304 */
-	uint32_t pools;	     /* 0: 4096 */
-	uint32_t images;     /* 0: 65536 */
+	uint32_t agents;		    /* 0: 16384; at most 131072 */
+	uint32_t sandboxes;		    /* 0: 1048576; at most 4194304 */
+	uint32_t pools;			    /* 0: 4096 */
+	uint32_t images;		    /* 0: 65536 */
 	uint32_t slots_per_agent_unlimited; /* what capacity <= 0 means; 0: 4096 */
 };
 
 /*
- * Makes the arena file (0600) for path, which must not exist, and attaches. Takes the owner role (one registryd per arena):
- * REG_IN_USE when another live process has it. Sparse: memory is allocated as it is used, and a full file system is REG_NO_SPACE
- * from the call that needed it.
+ * Makes the arena file (0600) for path, which must not exist, and attaches. Takes the owner role
+ * (one registryd per arena): REG_IN_USE when another live process has it. Sparse: memory is
+ * allocated as it is used, and a full file system is REG_NO_SPACE from the call that needed it.
  */
 REG_USE enum reg_status reg_create(const char *path, const struct reg_limits *limits,
 				   struct reg **ret);
-/* Attaches and checks everything: magic, layout stamp, sizes, offsets. *ret is set only on REG_OK. */
+/* Attaches and checks everything: magic, layout stamp, sizes, offsets. *ret is set only on REG_OK.
+ */
 REG_USE enum reg_status reg_attach(const char *path, struct reg **ret);
-/* Takes the owner role on an attached arena (registryd). REG_IN_USE: another live process has it. */
+/* Takes the owner role on an attached arena (registryd). REG_IN_USE: another live process has it.
+ */
 REG_USE enum reg_status reg_own(struct reg *reg);
 /* Every reg_self of it must have left. NULL is fine. Returns NULL. */
 struct reg *reg_detach(struct reg *reg);
 /* The file at the path is still this arena (not replaced by a new one). */
 bool reg_is_current(const struct reg *reg);
-const char *reg_instance(const struct reg *reg); /* 32 hex digits, new for each arena */
-uint64_t reg_epoch(const struct reg *reg);	 /* controller epoch */
+const char *reg_instance(const struct reg *reg);    /* 32 hex digits, new for each arena */
+uint64_t reg_epoch(const struct reg *reg);	    /* controller epoch */
 int64_t reg_created_unix_ns(const struct reg *reg); /* when reg_create made it */
 enum reg_status reg_epoch_bump(struct reg *reg, uint64_t at_least); /* owner only */
 void reg_limits_get(const struct reg *reg, struct reg_limits *ret);
@@ -178,11 +192,12 @@ struct reg_participant {
 	bool alive;
 	uint64_t reserved, committed, aborted, refused; /* counters since it joined */
 };
-/* Next live or dead-and-unreaped participant at or after *cursor; false at the end. Start with 0. */
+/* Next live or dead-and-unreaped participant at or after *cursor; false at the end. Start with 0.
+ */
 bool reg_participant_next(struct reg_self *me, uint32_t *cursor, struct reg_participant *ret);
 
-/* What reg_reap found: records whose command may have reached the agent. me owns them now; ask the agent (fence), then
- * reg_commit or reg_abort with the lease. */
+/* What reg_reap found: records whose command may have reached the agent. me owns them now; ask the
+ * agent (fence), then reg_commit or reg_abort with the lease. */
 struct reg_orphan {
 	struct reg_lease lease;
 };
@@ -191,19 +206,24 @@ struct reg_reap_result {
 	uint32_t released;     /* reservations taken back: nothing had been sent */
 	uint32_t orphans;      /* passed to fn */
 };
-/* Finds dead participants, takes back what they held. Re-checks after taking the role; callable by any participant at any time. */
-enum reg_status reg_reap(struct reg_self *me, void (*fn)(void *arg, const struct reg_orphan *orphan),
-			 void *arg, struct reg_reap_result *ret);
-/* Compares hints (counters, masks, bitmaps) with the slot words and mends the hints. Returns how many were mended. */
+/* Finds dead participants, takes back what they held. Re-checks after taking the role; callable by
+ * any participant at any time. */
+enum reg_status reg_reap(struct reg_self *me,
+			 void (*fn)(void *arg, const struct reg_orphan *orphan), void *arg,
+			 struct reg_reap_result *ret);
+/* Compares hints (counters, masks, bitmaps) with the slot words and mends the hints. Returns how
+ * many were mended. */
 uint32_t reg_scrub(struct reg_self *me);
 
 /* ---- waking up ---- */
 /* A change counter of this participant: bumped when a sandbox that it watches has changed. */
 uint32_t reg_watch_seq(const struct reg_self *me);
-/* Sleeps until the counter is no longer seen, or timeout_ns (UINT64_MAX: for ever), or reg_watch_kick. May run in another thread. */
+/* Sleeps until the counter is no longer seen, or timeout_ns (UINT64_MAX: for ever), or
+ * reg_watch_kick. May run in another thread. */
 void reg_watch_wait(struct reg_self *me, uint32_t seen, uint64_t timeout_ns);
 void reg_watch_kick(struct reg_self *me);
-/* Asks for a bump at each later change of that sandbox (phase, store revision). Check the state after calling this. */
+/* Asks for a bump at each later change of that sandbox (phase, store revision). Check the state
+ * after calling this. */
 enum reg_status reg_watch(struct reg_self *me, reg_sandbox_id sandbox);
 
 /* ---- agents and pools ---- */
@@ -223,15 +243,16 @@ struct reg_agent_view {
 	char ns[REG_NAMESPACE_MAX + 1], name[REG_NAME_MAX + 1], pool[REG_NAME_MAX + 1];
 	char node[REG_NAME_MAX + 1], address[REG_ADDRESS_MAX + 1], host_ip[64];
 	bool shared_network;
-	int32_t capacity;    /* as given */
-	uint32_t slots;	     /* what capacity means here */
+	int32_t capacity; /* as given */
+	uint32_t slots;	  /* what capacity means here */
 	uint32_t allocated;
 	bool ready;
 	int64_t heartbeat_unix_ns;
 	uint64_t reserved_total;
 };
 
-/* Adds the agent or takes it back with its sandboxes (same ns/name). Not ready until reg_agent_set_ready. registryd only. */
+/* Adds the agent or takes it back with its sandboxes (same ns/name). Not ready until
+ * reg_agent_set_ready. registryd only. */
 REG_USE enum reg_status reg_agent_join(struct reg_self *me, const struct reg_agent_info *info,
 				       reg_agent_id *ret);
 enum reg_status reg_agent_set_ready(struct reg_self *me, reg_agent_id agent, bool ready);
@@ -245,7 +266,8 @@ REG_USE enum reg_status reg_agent_find(struct reg_self *me, const char *ns, cons
 				       reg_agent_id *ret);
 /* Next agent at or after *cursor; false at the end. Start with 0. */
 bool reg_agent_next(struct reg_self *me, uint32_t *cursor, struct reg_agent_view *ret);
-/* Next image known to the arena at or after *cursor, with the number of agents that have it; false at the end. */
+/* Next image known to the arena at or after *cursor, with the number of agents that have it; false
+ * at the end. */
 bool reg_image_next(struct reg_self *me, uint32_t *cursor, char ref[REG_IMAGE_MAX + 1],
 		    uint32_t *ret_agents);
 /* Next image of one agent. */
@@ -270,7 +292,8 @@ enum reg_state {
 	REG_EXITED,   /* slot and ports free; exit known */
 	REG_EXPIRED,  /* stopped by its expiry; slot and ports free */
 	REG_LOST,     /* its agent is gone */
-	REG_RESTORED, /* from the store after the arena was lost; its agent has not reported yet; no slot */
+	REG_RESTORED, /* from the store after the arena was lost; its agent has not reported yet; no
+			 slot */
 	REG_GONE,     /* deleted, but the store may still hold it: only crdsync sees these */
 };
 const char *reg_state_name(enum reg_state state);
@@ -283,7 +306,8 @@ struct reg_request {
 	const char *pool;
 	const char *image;	/* canonical reference; need not be known to any agent */
 	const char *request_id; /* NULL or "": none */
-	uint64_t request_hash;	/* of what the client asked for, to tell a repeat from a misuse of request_id */
+	uint64_t request_hash;	/* of what the client asked for, to tell a repeat from a misuse of
+				   request_id */
 	const uint16_t *ports;
 	uint32_t port_count;
 	const void *spec; /* encoded fsb.v1.SandboxSpec */
@@ -316,7 +340,7 @@ struct reg_sandbox_view {
 	reg_agent_id agent; /* idx UINT32_MAX: none */
 	char agent_name[REG_NAME_MAX + 1], agent_node[REG_NAME_MAX + 1], agent_host_ip[64];
 	bool agent_shared_network; /* the agent's default */
-	uint32_t slot; /* UINT32_MAX: holds none */
+	uint32_t slot;		   /* UINT32_MAX: holds none */
 	uint32_t slot_gen;
 	uint32_t owner; /* participant, UINT32_MAX: nobody */
 	uint16_t ports[REG_PORTS_MAX];
@@ -330,23 +354,25 @@ struct reg_sandbox_view {
 	enum reg_consistency consistency;
 	uint64_t revision;	  /* grows with each change */
 	uint64_t stored_revision; /* newest revision that the store is known to have; 0: none */
-	uint64_t dirty_since_ns;  /* CLOCK_MONOTONIC, of the oldest change not yet stored; 0: none */
-	uint64_t request_hash;	  /* as given in the request */
+	uint64_t dirty_since_ns; /* CLOCK_MONOTONIC, of the oldest change not yet stored; 0: none */
+	uint64_t request_hash;	 /* as given in the request */
 	uint32_t spec_len, labels_len;
 	char message[REG_MESSAGE_MAX + 1];
 };
 
 /*
- * The whole reservation: record, request id, name, slot and ports. Linearises when the record becomes RESERVED.
- * On REG_REQUEST_SEEN, REG_REQUEST_MISMATCH, REG_NAME_EXISTS and REG_NAME_TERMINATING ret->sandbox is the other one's handle
- * (its idx/gen; 0/0 when it is gone already); nothing else is held. Lock free.
+ * The whole reservation: record, request id, name, slot and ports. Linearises when the record
+ * becomes RESERVED. On REG_REQUEST_SEEN, REG_REQUEST_MISMATCH, REG_NAME_EXISTS and
+ * REG_NAME_TERMINATING ret->sandbox is the other one's handle (its idx/gen; 0/0 when it is gone
+ * already); nothing else is held. Lock free.
  */
 REG_USE enum reg_status reg_reserve(struct reg_self *me, const struct reg_request *req,
 				    struct reg_lease *ret);
 /*
- * n reservations that become visible together. all: either all or none; ret_status[i] then tells which members stood in the way
- * (REG_OK: this one did not, and is not held either), and a batch whose first refusal is REG_REQUEST_SEEN is looked at to its end;
- * otherwise as many as possible. ret_leases and ret_status have n entries; REG_OK when at least one (all: every one) is reserved.
+ * n reservations that become visible together. all: either all or none; ret_status[i] then tells
+ * which members stood in the way (REG_OK: this one did not, and is not held either), and a batch
+ * whose first refusal is REG_REQUEST_SEEN is looked at to its end; otherwise as many as possible.
+ * ret_leases and ret_status have n entries; REG_OK when at least one (all: every one) is reserved.
  */
 REG_USE enum reg_status reg_reserve_batch(struct reg_self *me, const struct reg_request *reqs,
 					  uint32_t n, bool all, struct reg_lease *ret_leases,
@@ -360,7 +386,8 @@ struct reg_started {
 /* STARTING → RUNNING, owned by nobody. REG_DELETING: it is STOPPING now, command the stop. */
 REG_USE enum reg_status reg_commit(struct reg_self *me, const struct reg_lease *lease,
 				   const struct reg_started *started);
-/* RESERVED or STARTING → gone: slot, ports, name, request id, record. Only when nothing runs at the agent. */
+/* RESERVED or STARTING → gone: slot, ports, name, request id, record. Only when nothing runs at the
+ * agent. */
 enum reg_status reg_abort(struct reg_self *me, const struct reg_lease *lease);
 
 /* Finds by name what is visible (RESERVED and later; not GONE). */
@@ -369,9 +396,11 @@ REG_USE enum reg_status reg_get(struct reg_self *me, const char *ns, const char 
 /* By handle; also GONE ones. REG_STALE when it is another sandbox now. */
 REG_USE enum reg_status reg_view(struct reg_self *me, reg_sandbox_id sandbox,
 				 struct reg_sandbox_view *ret);
-/* Next visible sandbox at or after *cursor, of namespace ns (NULL or "": all); false at the end. Start with 0. */
+/* Next visible sandbox at or after *cursor, of namespace ns (NULL or "": all); false at the end.
+ * Start with 0. */
 bool reg_next(struct reg_self *me, uint32_t *cursor, const char *ns, struct reg_sandbox_view *ret);
-/* Copies the spec or labels blob; *ret_len ≤ cap or REG_TOO_LARGE with *ret_len = what is needed. */
+/* Copies the spec or labels blob; *ret_len ≤ cap or REG_TOO_LARGE with *ret_len = what is needed.
+ */
 REG_USE enum reg_status reg_spec(struct reg_self *me, reg_sandbox_id sandbox, void *buf,
 				 uint32_t cap, uint32_t *ret_len);
 REG_USE enum reg_status reg_labels(struct reg_self *me, reg_sandbox_id sandbox, void *buf,
@@ -401,23 +430,28 @@ enum reg_stop_reason { REG_STOP_DELETE, REG_STOP_EXPIRE };
  *   RUNNING → STOPPING: REG_OK, command the agent's stop, then reg_stopped.
  *   STOPPING: marks it as to be deleted too (DELETE): REG_OK; whoever drives the stop goes on.
  *   RESERVED, STARTING: marks it; its owner will see REG_DELETING. REG_OK.
- *   RESTORED (DELETE): marks it; reg_adopt will answer REG_DELETING, after reg_lost or reg_exited ask again. REG_OK.
- *   EXITED, EXPIRED, LOST (DELETE): → STOPPING without slot: REG_OK; command the agent's remove, then reg_stopped.
+ *   RESTORED (DELETE): marks it; reg_adopt will answer REG_DELETING, after reg_lost or reg_exited
+ *     ask again. REG_OK.
+ *   EXITED, EXPIRED, LOST (DELETE): → STOPPING without slot: REG_OK; command the agent's remove,
+ *     then reg_stopped.
  *   EXPIRE in other states than RUNNING: REG_BAD_STATE.
  * *ret_prior (may be NULL) is the state before.
  */
 REG_USE enum reg_status reg_stop(struct reg_self *me, reg_sandbox_id sandbox,
 				 enum reg_stop_reason reason, enum reg_state *ret_prior);
 /*
- * The agent has confirmed that nothing of it runs. STOPPING → slot, ports free; then EXPIRED (reason was expiry alone; exit kept
- * when given) or gone (name and request id free). RUNNING, EXITED, LOST when the stop came from the agent's side: as EXITED.
+ * The agent has confirmed that nothing of it runs. STOPPING → slot, ports free; then EXPIRED
+ * (reason was expiry alone; exit kept when given) or gone (name and request id free). RUNNING,
+ * EXITED, LOST when the stop came from the agent's side: as EXITED.
  */
 enum reg_status reg_stopped(struct reg_self *me, reg_sandbox_id sandbox,
 			    const struct reg_exit *exit);
-/* RUNNING, LOST or RESTORED → EXITED; slot and ports free. STOPPING: notes the exit only. Idempotent. */
+/* RUNNING, LOST or RESTORED → EXITED; slot and ports free. STOPPING: notes the exit only.
+ * Idempotent. */
 enum reg_status reg_exited(struct reg_self *me, reg_sandbox_id sandbox,
 			   const struct reg_exit *exit);
-/* RUNNING, RESTORED → LOST; the slot stays with the agent until its return or removal. message is kept for readers. */
+/* RUNNING, RESTORED → LOST; the slot stays with the agent until its return or removal. message is
+ * kept for readers. */
 enum reg_status reg_lost(struct reg_self *me, reg_sandbox_id sandbox, const char *message);
 /* LOST → RUNNING: its agent is back with it. */
 enum reg_status reg_found(struct reg_self *me, reg_sandbox_id sandbox);
@@ -425,32 +459,35 @@ enum reg_status reg_found(struct reg_self *me, reg_sandbox_id sandbox);
 /* ---- rebuilding ---- */
 struct reg_restore {
 	struct reg_request req;
-	enum reg_state state; /* RESTORED (it ran or was starting), EXITED, EXPIRED, LOST */
+	enum reg_state state;	/* RESTORED (it ran or was starting), EXITED, EXPIRED, LOST */
 	const char *agent_name; /* where it was; NULL or "": nowhere */
 	int64_t generation;
 	int64_t started_unix_ns;
 	struct reg_exit exit;
 	const char *message; /* NULL: none */
-	bool from_store; /* stored already, not dirty */
+	bool from_store;     /* stored already, not dirty */
 };
-/* Inserts a record that exists in the store or at an agent. REG_NAME_EXISTS when the arena has that name. */
+/* Inserts a record that exists in the store or at an agent. REG_NAME_EXISTS when the arena has that
+ * name. */
 REG_USE enum reg_status reg_insert(struct reg_self *me, const struct reg_restore *restore,
 				   reg_sandbox_id *ret);
-/* The agent runs it: RESTORED or LOST (or RUNNING there already) → RUNNING on that agent with a slot of its own (also beyond the
- * capacity, so that nothing that runs is ever without a slot) and its ports. REG_DELETING: a delete was asked for while it was
- * RESTORED; it is STOPPING now, command the stop. */
+/* The agent runs it: RESTORED or LOST (or RUNNING there already) → RUNNING on that agent with a
+ * slot of its own (also beyond the capacity, so that nothing that runs is ever without a slot) and
+ * its ports. REG_DELETING: a delete was asked for while it was RESTORED; it is STOPPING now,
+ * command the stop. */
 enum reg_status reg_adopt(struct reg_self *me, reg_sandbox_id sandbox, reg_agent_id agent);
 /* crdsync has inserted everything that the store holds (or there is no store). */
 void reg_store_loaded_set(struct reg *reg);
 bool reg_store_loaded(const struct reg *reg);
 
 /* ---- the dirty set (crdsync) ---- */
-/* Takes up to max dirty sandboxes, urgent ones first; taken means the bit is cleared. Returns how many. */
+/* Takes up to max dirty sandboxes, urgent ones first; taken means the bit is cleared. Returns how
+ * many. */
 uint32_t reg_dirty_take(struct reg_self *me, reg_sandbox_id *ret, uint32_t max);
 /* Not written after all: the bit again. */
 void reg_dirty_again(struct reg_self *me, reg_sandbox_id sandbox);
-/* At the start of a crdsync: the bit again for all whose newest revision is not stored, GONE ones too: what a predecessor had taken
- * when it died. Returns how many. */
+/* At the start of a crdsync: the bit again for all whose newest revision is not stored, GONE ones
+ * too: what a predecessor had taken when it died. Returns how many. */
 uint32_t reg_dirty_rescan(struct reg_self *me);
 /* Sleeps until something is dirty, or timeout_ns. */
 void reg_dirty_wait(struct reg_self *me, uint64_t timeout_ns);
@@ -463,8 +500,9 @@ bool reg_dirty_urgent_waiting(const struct reg *reg);
 /* Now minus the time of the oldest unwritten change; 0: all written. */
 uint64_t reg_store_lag_ns(struct reg_self *me);
 /*
- * Before writing: marks that the store may hold it from now on, and copies it. REG_STALE: it is gone and was never stored, nothing
- * to do. State GONE: delete it from the store, then reg_store_forgotten.
+ * Before writing: marks that the store may hold it from now on, and copies it. REG_STALE: it is
+ * gone and was never stored, nothing to do. State GONE: delete it from the store, then
+ * reg_store_forgotten.
  */
 REG_USE enum reg_status reg_store_begin(struct reg_self *me, reg_sandbox_id sandbox,
 					struct reg_sandbox_view *ret);
@@ -475,7 +513,14 @@ enum reg_status reg_stored(struct reg_self *me, reg_sandbox_id sandbox, uint64_t
 enum reg_status reg_store_forgotten(struct reg_self *me, reg_sandbox_id sandbox);
 
 /* ---- figures ---- */
-enum reg_hist { REG_HIST_RESERVE, REG_HIST_AGENT, REG_HIST_START, REG_HIST_TOTAL, REG_HIST_STORE_LAG, REG_HIST_MAX };
+enum reg_hist {
+	REG_HIST_RESERVE,
+	REG_HIST_AGENT,
+	REG_HIST_START,
+	REG_HIST_TOTAL,
+	REG_HIST_STORE_LAG,
+	REG_HIST_MAX
+};
 void reg_hist_add(struct reg_self *me, enum reg_hist hist, uint64_t ns);
 struct reg_hist_view {
 	const char *name;
@@ -484,11 +529,12 @@ struct reg_hist_view {
 void reg_hist_get(struct reg *reg, enum reg_hist hist, struct reg_hist_view *ret);
 
 struct reg_books {
-	uint32_t sandboxes;	/* records in use, GONE ones included */
-	uint32_t slots_held;	/* slot words that are not free */
+	uint32_t sandboxes;  /* records in use, GONE ones included */
+	uint32_t slots_held; /* slot words that are not free */
 	uint32_t names, request_ids, ports;
 	uint32_t blobs;
-	uint32_t contradictions; /* e.g. a slot whose record does not name it, an index entry without its record */
+	uint32_t contradictions; /* e.g. a slot whose record does not name it, an index entry
+				    without its record */
 };
 /* Counts everything from the truth words; contradictions must be 0 when nothing else runs. */
 void reg_books(struct reg_self *me, struct reg_books *ret);
