@@ -159,6 +159,7 @@ void fp_meta_of_view(const struct reg_sandbox_view *view, const struct fp_labels
 	meta->created_unix_ns = view->created_unix_ns;
 	meta->generation = view->generation;
 	meta->request_id = fp_borrow(view->request_id);
+	meta->request_hash = view->request_hash;
 	meta->expire_unix_s = view->expire_unix_s;
 	meta->failure_policy = view->policy;
 	meta->recovery_timeout_s = view->recovery_timeout_s;
