@@ -99,6 +99,7 @@ static enum reg_status insert(struct rd_agent *a, const Fsb__Agent__V1__SandboxR
 				.id = meta->id,
 				.pool = meta->pool[0] ? meta->pool : a->pool,
 				.request_id = meta->request_id,
+				.request_hash = meta->request_hash,
 				.spec = report->spec.data,
 				.spec_len = (uint32_t)report->spec.len,
 				.created_unix_ns = meta->created_unix_ns,
