@@ -219,8 +219,10 @@ static enum reg_status blob_out(struct reg_self *me, reg_sandbox_id sandbox, boo
 	if (!read_blob(me->reg, spec ? &rec->spec : &rec->labels, buf, cap, &len))
 		return REG_STALE;
 	whole = spec ? (uint32_t)field(&rec->spec_len) : len;
-	/* acquire [R1]: what was read belongs to this generation when the word still says so */
-	if (word_gen(atomic_load_explicit(word, memory_order_acquire)) != sandbox.gen)
+	/* acquire [R1]: what was read belongs to this generation, and was not being taken down, when
+	 * the word still says so */
+	w = atomic_load_explicit(word, memory_order_acquire);
+	if (word_gen(w) != sandbox.gen || !word_state(w) || word_state(w) == REG_CLAIMED)
 		return REG_STALE;
 	*ret_len = whole;
 	return whole <= cap ? REG_OK : REG_TOO_LARGE;

@@ -56,6 +56,7 @@ static void test_fields(void **state)
 /* ---- readers beside writers ---- */
 struct shared {
 	reg_sandbox_id id;
+	struct rig_barrier barrier; /* all four begin together */
 	_Atomic uint32_t writers_left;
 	_Atomic uint64_t reads;
 };
@@ -81,13 +82,21 @@ static void check_labels(const uint8_t *buf, uint32_t len)
 		CHECK(buf[i] == n % 251);
 }
 
+/* So many rounds, and until the readers have read something, too. */
+static bool go_on(struct shared *shared, uint32_t i, uint32_t n)
+{
+	return i < n ||
+	       (i < 100 * n && atomic_load_explicit(&shared->reads, memory_order_relaxed) < 1000);
+}
+
 static void writer_fn(struct rig *rig, void *arg)
 {
 	struct shared *shared = arg;
 	static uint8_t labels[8192];
 	struct reg_update update = {.fields = REG_SET_LABELS | REG_SET_EXPIRE, .labels = labels};
 
-	for (uint32_t i = 0, n = rig_scaled(20000); i < n; i++) {
+	rig_barrier_wait(&shared->barrier, 4);
+	for (uint32_t i = 0; go_on(shared, i, rig_scaled(20000)); i++) {
 		update.labels_len = make_labels(labels, i);
 		update.expire_unix_s = i;
 		CHECK_OK(reg_update(rig->me, shared->id, &update));
@@ -103,6 +112,7 @@ static void reader_fn(struct rig *rig, void *arg)
 	uint64_t revision = 0;
 	uint32_t len;
 
+	rig_barrier_wait(&shared->barrier, 4);
 	while (atomic_load_explicit(&shared->writers_left, memory_order_acquire) > 0) {
 		CHECK_OK(reg_labels(rig->me, shared->id, buf, sizeof(buf), &len));
 		check_labels(buf, len);
@@ -133,6 +143,7 @@ static void test_labels_beside_readers(void **state)
 	for (int i = 0; i < 4; i++)
 		rig_join(pids[i]);
 	printf("%llu reads\n", (unsigned long long)shared->reads);
+	CHECK(shared->reads > 0);
 	CHECK_SOUND(rig);
 	rig_delete(rig, shared->id);
 	CHECK_EMPTY(rig);
@@ -161,7 +172,8 @@ static void churn_fn(struct rig *rig, void *arg)
 	struct reg_lease lease;
 	char text[64];
 
-	for (uint32_t i = 0, n = rig_scaled(40000); i < n; i++) {
+	rig_barrier_wait(&shared->barrier, 4);
+	for (uint32_t i = 0; go_on(shared, i, rig_scaled(40000)); i++) {
 		make_record(&req, text, spec, i * 2 + reg_self_idx(rig->me) % 2);
 		if (reg_reserve(rig->me, &req, &lease) == REG_OK)
 			CHECK_OK(reg_abort(rig->me, &lease));
@@ -199,6 +211,7 @@ static void lister_fn(struct rig *rig, void *arg)
 	struct shared *shared = arg;
 	struct reg_sandbox_view view;
 
+	rig_barrier_wait(&shared->barrier, 4);
 	while (atomic_load_explicit(&shared->writers_left, memory_order_acquire) > 0)
 		for (uint32_t cursor = 0; reg_next(rig->me, &cursor, NULL, &view);) {
 			check_record(rig, &view);
@@ -219,6 +232,7 @@ static void test_reuse_beside_readers(void **state)
 	for (int i = 0; i < 4; i++)
 		rig_join(pids[i]);
 	printf("%llu records read\n", (unsigned long long)shared->reads);
+	CHECK(shared->reads > 0);
 	CHECK_EMPTY(rig);
 	rig_shared_free(shared, sizeof(*shared));
 }
