@@ -11,6 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/failpoint.h"
+
 enum { PROCS = 4, SLOTS = 24, AGENTS = 5 };
 
 struct shared {
@@ -20,6 +22,8 @@ struct shared {
 	enum reg_status status[PROCS][SLOTS];
 	struct reg_lease lease[PROCS][SLOTS];
 	_Atomic uint32_t totals[REG_STATUS_MAX];
+	_Atomic bool done;
+	bool slowly; /* everybody rests between publishing its key and looking for rivals */
 };
 
 struct job {
@@ -70,6 +74,16 @@ static void fill_child(struct rig *rig, void *arg)
 	}
 }
 
+/* Mends hints all the time, also those of a claim or a release under way: hints must never decide.
+ */
+static void scrub_child(struct rig *rig, void *arg)
+{
+	const struct shared *shared = arg;
+
+	while (!atomic_load_explicit(&shared->done, memory_order_relaxed))
+		(void)reg_scrub(rig->me);
+}
+
 static void check_filled(struct rig *rig, const struct shared *shared)
 {
 	uint32_t each = shared->agent_slots / shared->procs;
@@ -94,15 +108,16 @@ static void fill_rounds(struct rig *rig, uint32_t procs)
 {
 	struct shared *shared = rig_shared_alloc(sizeof(*shared));
 	struct job job = {.shared = shared};
-	pid_t pids[PROCS];
+	pid_t pids[PROCS], scrubber;
 
 	shared->procs = procs;
-	shared->rounds = rig_scaled(400);
+	shared->rounds = rig_scaled(1000);
 	shared->agent_slots = SLOTS;
 	for (uint32_t i = 0; i < procs; i++) {
 		job.no = i;
 		pids[i] = rig_fork(rig, fill_child, &job);
 	}
+	scrubber = rig_fork(rig, scrub_child, shared);
 	for (uint32_t round = 0; round < shared->rounds; round++) {
 		rig_note("%u processes, round %u", procs, round);
 		rig_barrier_wait(&shared->barrier, procs + 1); /* go */
@@ -113,6 +128,8 @@ static void fill_rounds(struct rig *rig, uint32_t procs)
 	}
 	for (uint32_t i = 0; i < procs; i++)
 		rig_join(pids[i]);
+	atomic_store_explicit(&shared->done, true, memory_order_relaxed);
+	rig_join(scrubber);
 	rig_shared_free(shared, sizeof(*shared));
 	CHECK_EMPTY(rig);
 	rig_check_free_slots(rig, "pool", SLOTS);
@@ -143,6 +160,9 @@ static void same_child(struct rig *rig, void *arg)
 	enum reg_status status;
 	char common[64], own[64];
 
+#ifdef FSB_FAILPOINTS
+	failpoint_set(shared->slowly ? "reserve.request-tentative=sleep:1" : NULL);
+#endif
 	for (uint32_t round = 0; round < shared->rounds; round++) {
 		(void)snprintf(common, sizeof(common), "round-%u", round);
 		(void)snprintf(own, sizeof(own), "round-%u-%u", round, job->no);
@@ -170,13 +190,14 @@ static void same_child(struct rig *rig, void *arg)
 	}
 }
 
-static void same_thing(struct rig *rig, bool by_name)
+static void same_thing(struct rig *rig, bool by_name, bool slowly)
 {
 	for (uint32_t procs = 2; procs <= PROCS; procs++) {
 		struct shared *shared = rig_shared_alloc(sizeof(*shared));
 
 		shared->procs = procs;
-		shared->rounds = rig_scaled(5000);
+		shared->rounds = slowly ? rig_scaled(200) : rig_scaled(5000);
+		shared->slowly = slowly;
 		shared->agent_slots = by_name; /* which kind */
 		run_children(rig, shared, same_child);
 		rig_shared_free(shared, sizeof(*shared));
@@ -187,14 +208,23 @@ static void same_thing(struct rig *rig, bool by_name)
 static void test_same_name(void **state)
 {
 	(void)rig_agent(*state, "a", 16);
-	same_thing(*state, true);
+	same_thing(*state, true, false);
 }
 
 static void test_same_request_id(void **state)
 {
 	(void)rig_agent(*state, "a", 16);
-	same_thing(*state, false);
+	same_thing(*state, false, false);
 }
+
+#ifdef FSB_FAILPOINTS
+/* All of them have published the key before the first one looks. */
+static void test_same_request_id_slowly(void **state)
+{
+	(void)rig_agent(*state, "a", 16);
+	same_thing(*state, false, true);
+}
+#endif
 
 static void port_child(struct rig *rig, void *arg)
 {
@@ -353,6 +383,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_as_many_as_free, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_same_name, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_same_request_id, rig_setup, rig_teardown),
+#ifdef FSB_FAILPOINTS
+		cmocka_unit_test_setup_teardown(test_same_request_id_slowly, rig_setup,
+						rig_teardown),
+#endif
 		cmocka_unit_test_setup_teardown(test_ports, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_everything, rig_setup, rig_teardown),
 	};
