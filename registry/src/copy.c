@@ -111,7 +111,8 @@ static void copy_numbers(const struct reg_rec *rec, uint32_t gen, struct reg_san
 	/* relaxed, all: each is true at some moment; the tag tells another generation's value */
 	uint64_t expire = atomic_load_explicit(&rec->expire, memory_order_relaxed);
 	uint64_t policy = atomic_load_explicit(&rec->policy, memory_order_relaxed);
-	uint64_t stored = atomic_load_explicit(&rec->stored, memory_order_relaxed);
+	/* acquire [D5]: pairs with reg_stored; the store has it when this says so */
+	uint64_t stored = atomic_load_explicit(&rec->stored, memory_order_acquire);
 
 	ret->created_unix_ns = (int64_t)field(&rec->created_unix_ns);
 	ret->started_unix_ns =
@@ -219,8 +220,8 @@ static enum reg_status blob_out(struct reg_self *me, reg_sandbox_id sandbox, boo
 	if (!read_blob(me->reg, spec ? &rec->spec : &rec->labels, buf, cap, &len))
 		return REG_STALE;
 	whole = spec ? (uint32_t)field(&rec->spec_len) : len;
-	/* acquire [R1]: what was read belongs to this generation, and was not being taken down, when
-	 * the word still says so */
+	/* acquire [R1]: what was read belongs to this generation, and was not being taken down,
+	 * when the word still says so */
 	w = atomic_load_explicit(word, memory_order_acquire);
 	if (word_gen(w) != sandbox.gen || !word_state(w) || word_state(w) == REG_CLAIMED)
 		return REG_STALE;

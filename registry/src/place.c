@@ -455,7 +455,8 @@ static bool release_under_way(const struct reg *reg, uint32_t pool)
 
 static struct reg_full_memo *memo_of(struct reg_self *me, uint32_t pool, uint32_t image)
 {
-	return &me->memo[(pool * 31 + image) % FULL_MEMOS];
+	/* the two groups of an image must not share a place: a refusal looks at both */
+	return &me->memo[(pool * 31 + (image & ~MEMO_WITHOUT) * 2 + (image >> 31)) % FULL_MEMOS];
 }
 
 /*
