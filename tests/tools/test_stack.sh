@@ -60,6 +60,20 @@ port=$(<"$run_dir/fastpath.port")
 expect 1 "port $port is in use" "$fsb" up --instance "$instance-b" --run-dir "$run_dir-b" --bin-dir "$FSB_BIN_DIR" --listen "127.0.0.1:$port"
 rm -rf "$run_dir-b"
 
+# ---- a part that does not start: its log is shown, and the others are stopped ----
+mkdir bad
+ln -s "$FSB_BIN_DIR"/fsb-* bad/
+rm bad/fsb-crdsync
+printf '#!/bin/sh\necho "broken on purpose" >&2\nexit 1\n' >bad/fsb-crdsync
+chmod +x bad/fsb-crdsync
+expect 1 "crdsync has ended right after its start" "$fsb" up --instance "$instance-c" --bin-dir "$dir/bad" --agents 1 --listen ""
+expect 0 "is down" "$fsb" down --instance "$instance-c" --bin-dir "$FSB_BIN_DIR"
+expect 1 "broken on purpose" "$fsb" up --instance "$instance-c" --bin-dir "$dir/bad" --agents 1 --listen ""
+expect 0 "is down" "$fsb" down --instance "$instance-c" --bin-dir "$FSB_BIN_DIR" --purge
+expect 0 "left after the stop: 0 processes, 0 mounts, 0 cgroups, 0 files" \
+	"$FSB_BIN_DIR/fsb-quickstart" leaks --stopped --instance "$instance-c" --run-dir "/run/fsb/$instance-c"
+expect 1 "no fsb-registryd in '$dir'" "$fsb" up --bin-dir "$dir"
+
 # ---- images and agents ----
 "$FSB_SOURCE_DIR/tools/mkimage" "$dir/image" latest
 expect 0 "docker.io/library/busybox:latest" ctl image load image --name busybox
