@@ -60,7 +60,7 @@ static int attach(struct worker *w)
 {
 	const struct timespec pause = {0, ATTACH_PAUSE_MS * (long)NS_PER_MS};
 	uint64_t until = clock_mono_ns() + ATTACH_NS;
-	enum reg_status status;
+	enum reg_status status, said = REG_OK;
 
 	for (;;) {
 		status = reg_attach(w->opts->arena, &w->reg);
@@ -69,6 +69,10 @@ static int attach(struct worker *w)
 		if (status == REG_OK)
 			return 0;
 		w->reg = reg_detach(w->reg);
+		if (status != said)
+			log_warn("waiting for the arena", "path=%s status=%s err=%s",
+				 w->opts->arena, reg_status_name(status), reg_status_text(status));
+		said = status;
 		if (told_to_end(w))
 			return FP_EXIT_OK;
 		if (clock_mono_ns() >= until)
