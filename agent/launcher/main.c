@@ -287,6 +287,19 @@ static void tell_parent(int fd, int status)
 		log_warn("the starter is gone", "status=%d", status);
 }
 
+/* At an orderly end: whoever looks finds no launcher, and no empty cgroups. */
+static void remove_traces(struct launcher *l)
+{
+	char path[300];
+
+	snprintf(path, sizeof(path), "%s/agents/%s.launcher", l->run_dir, l->name);
+	(void)unlink(path);
+	snprintf(path, sizeof(path), "%s/agents/%s.launcher.pid", l->run_dir, l->name);
+	(void)unlink(path);
+	if (!l->sandbox_count)
+		cgroups_remove_base(&l->cgroups);
+}
+
 static int run(struct launcher *l, bool foreground)
 {
 	cleanup_close int ready_fd = -1;
@@ -307,8 +320,7 @@ static int run(struct launcher *l, bool foreground)
 	close(take_fd(&ready_fd));
 	log_info("ready", "run_dir=%s name=%s sandboxes=%u", l->run_dir, l->name, l->sandbox_count);
 	loop_run(l);
-	if (!l->sandbox_count)
-		cgroups_remove_base(&l->cgroups);
+	remove_traces(l);
 	return 0;
 }
 

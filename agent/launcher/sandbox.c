@@ -255,8 +255,11 @@ void sandbox_settled(struct sandbox *sb)
 		sandbox_free(sb);
 		return;
 	}
-	if (sb->clean_done == CLEAN_ALL || sb->stopped)
+	if (sb->clean_done == CLEAN_ALL || sb->stopped) {
+		/* "stopped" in the notice says that files are kept. */
+		sb->stopped = sb->clean_done != CLEAN_ALL;
 		sandbox_notify(sb, FSB__LAUNCHER__V1__NOTICE_KIND__REMOVED);
+	}
 	sandbox_answer_waiters(sb);
 	if (sb->clean_done == CLEAN_ALL)
 		sandbox_free(sb);

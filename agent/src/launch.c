@@ -318,10 +318,12 @@ static bool starter_runs(struct agt_launch *ln)
 static void on_retry(void *arg)
 {
 	struct agt_launch *ln = arg;
-	int rc = try_connect(ln);
+	int rc = ln->fd < 0 ? try_connect(ln) : 0;
 
 	if (!rc) {
-		(void)starter_runs(ln);
+		/* It listens before its starter has left, which is ours to reap. */
+		if (starter_runs(ln))
+			gloop_timer_set(ln->retry, RETRY_NS);
 		return;
 	}
 	if (!starter_runs(ln))

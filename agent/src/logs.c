@@ -44,6 +44,7 @@ static void stream_finish(struct stream *s, int status, const char *why)
 		shared |= o->wd == s->wd;
 	if (s->wd >= 0 && !shared)
 		(void)inotify_rm_watch(s->logs->inotify_fd, s->wd);
+	gcall_set_user(s->call, NULL, NULL);
 	gcall_finish(s->call, status, "%s", why);
 	close(s->fd);
 	free(s);

@@ -73,6 +73,7 @@ static void peer_close(struct agt_peer *peer, int status, const char *why)
 		at = &(*at)->next;
 	*at = peer->next;
 	peer->call = NULL;
+	gcall_set_user(call, NULL, NULL);
 	gcall_finish(call, status, "%s", why);
 	agt_peer_unref(peer);
 }
@@ -377,10 +378,7 @@ void agt_link_message(struct gcall *call, const ProtobufCMessage *msg)
 
 static void on_cancel(struct gcall *call)
 {
-	struct agt_peer *peer = gcall_user(call);
-
-	if (peer->call)
-		peer_close(peer, G_CANCELLED, "");
+	peer_close(gcall_user(call), G_CANCELLED, "");
 }
 
 void agt_link_open(struct gcall *call, const ProtobufCMessage *msg)

@@ -325,6 +325,9 @@ const char *aclient_logs(struct aclient *c, const char *id, bool follow)
 		return NULL;
 	while (!end.done)
 		gloop_poll(c->loop, 100);
+	if (end.status != G_OK)
+		fprintf(stderr, "logs of '%s': %s: %s\n", id, gstatus_name(end.status),
+			end.message);
 	return end.status == G_OK ? log_buffer : NULL;
 }
 

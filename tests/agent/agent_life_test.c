@@ -38,6 +38,11 @@ static void test_term_is_delivered(void **state)
 	assert_ack(aclient_remove(&client, "term"), ACK(OK));
 	assert_null(aclient_logs(&client, "term", false));
 	assert_nothing_left();
+	/* It is forgotten: the same id starts anew. */
+	assert_ack(aclient_start(&client, "term", spec_sh("echo again; exec sleep 100")), ACK(OK));
+	assert_true(wait_until(log_has("term", "again")));
+	assert_ack(aclient_stop(&client, "term", -1, false), ACK(OK));
+	assert_nothing_left();
 }
 
 static void test_kill_after_grace(void **state)
@@ -192,34 +197,56 @@ static void new_agent(void)
 	assert_true(aclient_until(&client, client.ups > ups && agentlink_is_up(client.link)));
 }
 
+/* Lines "line 0", "line 1", … without a gap; how many. */
+static int count_lines(const char *log)
+{
+	char line[32];
+	int n = 0;
+
+	for (;; n++) {
+		int len = snprintf(line, sizeof(line), "line %d\n", n);
+
+		if (strncmp(log, line, (size_t)len))
+			return n;
+		log += len;
+	}
+}
+
 static void test_agent_killed(int signo)
 {
 	struct aseen *lives = aclient_seen(&client, "lives"), *ends = aclient_seen(&client, "ends");
-	const char *log;
+	char path[200];
+	int before;
 
-	lives->exits = ends->exits = 0;
+	lives->exits = ends->exits = lives->removals = 0;
 	assert_ack(aclient_start(&client, "lives",
-				 spec_sh("i=0; while [ $i -lt 100 ]; do echo line $i; i=$((i+1)); "
-					 "sleep 0.02; done; exit 9")),
+				 spec_sh("trap 'exit 9' TERM; i=0; while :; do echo line $i; "
+					 "i=$((i+1)); sleep 0.01; done")),
 		   ACK(OK));
-	assert_ack(aclient_start(&client, "ends", spec_sh("sleep 0.3; exit 4")), ACK(OK));
+	assert_ack(
+		aclient_start(&client, "ends",
+			      spec_sh("while [ ! -e /dev/shm/go ]; do sleep 0.01; done; exit 4")),
+		ACK(OK));
+	assert_true(wait_until(log_has("lives", "line 3")));
+	before = count_lines(aclient_logs(&client, "lives", false));
+	snprintf(path, sizeof(path), "/sys/fs/cgroup/pids/fsb/%s/a/ends", bed.instance);
 	kill_agent(signo);
-	usleep(400000); /* not for luck: "ends" shall end while there is no agent */
+	/* It ends while there is no agent, and the launcher has seen that when its cgroup is gone.
+	 */
+	assert_int_equal(testing_sh("for p in $(cat %s/cgroup.procs); do "
+				    "touch /proc/$p/root/dev/shm/go && break; done",
+				    path),
+			 0);
+	assert_true(wait_until(access(path, F_OK)));
 	new_agent();
 	assert_true(lives->reported && lives->running);
 	assert_true(ends->reported && !ends->running);
 	assert_int_equal(ends->code, 4);
 	assert_false(ends->unknown);
-	log = aclient_logs(&client, "lives", true);
-	assert_non_null(log);
-	for (int i = 0; i < 100; i++) {
-		char line[32];
-
-		snprintf(line, sizeof(line), "line %d\n", i);
-		assert_non_null(strstr(log, line));
-	}
+	assert_ack(aclient_stop(&client, "lives", 10, true), ACK(OK));
 	assert_true(aclient_until(&client, lives->exits == 1));
 	assert_int_equal(lives->code, 9);
+	assert_true(count_lines(aclient_logs(&client, "lives", true)) > before);
 	assert_ack(aclient_remove(&client, "lives"), ACK(OK));
 	assert_ack(aclient_remove(&client, "ends"), ACK(OK));
 	assert_nothing_left();
@@ -440,7 +467,7 @@ static void test_image_change_reaches_other_agents(void **state)
 	assert_true(testing_gone(launcher));
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_term_is_delivered),
@@ -467,5 +494,7 @@ int main(void)
 		cmocka_unit_test(test_image_change_reaches_other_agents),
 	};
 
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests(tests, agent_bed_setup, agent_bed_teardown);
 }

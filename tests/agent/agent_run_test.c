@@ -435,7 +435,7 @@ static void test_cost_of_a_start(void **state)
 		      (unsigned long long)times[57] / 1000);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_output_and_exit_code),
@@ -458,5 +458,7 @@ int main(void)
 		cmocka_unit_test(test_cost_of_a_start),
 	};
 
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
 	return cmocka_run_group_tests(tests, agent_bed_setup, agent_bed_teardown);
 }

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -34,12 +35,29 @@ void testing_need_root(void)
 	exit(0);
 }
 
+/*
+ * What test programs left that were killed, by a timeout for example: sandboxes, launchers (agents
+ * die with the program), cgroups, directories.
+ */
+static void sweep(const char *tmp)
+{
+	testing_sh(
+		"for d in %s/fsb-test-[0-9]*; do pid=${d##*-}; [ -d $d ] && ! [ -d /proc/$pid ] || "
+		"continue; kill -9 $(cat $d/agents/*.launcher.pid 2>/dev/null) 2>/dev/null; "
+		"for c in /sys/fs/cgroup/*/fsb/t$pid; do "
+		"kill -9 $(cat $c/*/*/cgroup.procs 2>/dev/null) 2>/dev/null; done; sleep 0.2; "
+		"for c in /sys/fs/cgroup/*/fsb/t$pid; do [ ! -d $c ] || find $c -depth -type d "
+		"-exec rmdir {} +; done; rm -rf $d; done",
+		tmp);
+}
+
 void testbed_make(struct testbed *bed)
 {
 	const char *tmp = getenv("TMPDIR");
 	char self[256], path[128];
 	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
 
+	sweep(tmp ? tmp : "/tmp");
 	if (n < 0)
 		die("readlink /proc/self/exe");
 	self[n] = '\0';
@@ -72,7 +90,7 @@ void testbed_remove(struct testbed *bed)
 
 	if (left.processes) {
 		fprintf(stderr, "%d processes of %s are left\n", left.processes, bed->run_dir);
-		testing_sh("tail -50 %s/log/*", bed->run_dir);
+		testing_sh("tail -n 50 %s/log/*", bed->run_dir);
 		exit(1);
 	}
 	for (size_t i = 0; i < sizeof(hierarchies) / sizeof(*hierarchies); i++)
@@ -90,6 +108,7 @@ pid_t testing_spawn(const struct testbed *bed, char *const argv[])
 
 	if (pid)
 		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	snprintf(path, sizeof(path), "%s/%s", bed->bin_dir, argv[0]);
 	snprintf(log, sizeof(log), "%s/log/test.log", bed->run_dir);
 	dup2(open(log, O_WRONLY | O_CREAT | O_APPEND, 0640), 2);
