@@ -236,6 +236,9 @@ static bool socket_exists(const struct rd_agent *a)
 
 static void check_one(struct rd_agent *a, uint64_t now)
 {
+	if (!a->dialled)
+		agentlink_keep_up(a->link, true);
+	a->dialled = true;
 	if (a->ready && !rd_agent_is_up(a) && process_is_gone(a)) {
 		log_warn("agent process is gone", "agent=%s pid=%d", a->name, a->process.pid);
 		set_ready(a, false);
@@ -328,8 +331,7 @@ static struct rd_agent *add(struct rd_daemon *d, const char *address, bool from_
 		a->socket_path = a->address + 5;
 	a->next = d->agents;
 	d->agents = a;
-	agentlink_keep_up(a->link, d->store_loaded);
-	return a;
+	return a; /* dialled at the next tick: a socket file is there before its process listens */
 }
 
 void rd_agent_add(struct rd_daemon *d, const char *address, bool from_flag)
@@ -382,10 +384,8 @@ void rd_agents_from_arena(struct rd_daemon *d)
 
 void rd_agents_dial(struct rd_daemon *d)
 {
-	for (struct rd_agent *a = d->agents; a; a = a->next) {
+	for (struct rd_agent *a = d->agents; a; a = a->next)
 		a->seen_ns = clock_mono_ns(); /* its time begins now */
-		agentlink_keep_up(a->link, true);
-	}
 }
 
 bool rd_agent_is_up(const struct rd_agent *agent)

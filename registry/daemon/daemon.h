@@ -41,8 +41,9 @@ struct rd_agent {
 	struct agentlink *link;
 	reg_agent_id id; /* idx UINT32_MAX: has never said hello */
 	char ns[REG_NAMESPACE_MAX + 1], name[REG_NAME_MAX + 1], pool[REG_NAME_MAX + 1];
-	bool from_flag;	       /* given by --agent: kept for ever */
-	bool ready, lost;      /* as this daemon has told the arena */
+	bool from_flag;	  /* given by --agent: kept for ever */
+	bool ready, lost; /* as this daemon has told the arena */
+	bool dialled;
 	bool dead;	       /* to be freed by the next tick; never used again */
 	struct procid process; /* pid 0: not known, or not of this host */
 	uint64_t seen_ns;      /* CLOCK_MONOTONIC: last hello, heartbeat or start */
@@ -90,7 +91,7 @@ void rd_agent_add(struct rd_daemon *d, const char *address, bool from_flag);
 void rd_agent_socket_gone(struct rd_daemon *d, const char *address);
 /* Agents that the arena knows from a predecessor. */
 void rd_agents_from_arena(struct rd_daemon *d);
-/* From now on agents may be dialled and merged. */
+/* The store is loaded: agents are dialled from the next tick on, and their time begins. */
 void rd_agents_dial(struct rd_daemon *d);
 /* Liveness, every tick. */
 void rd_agents_check(struct rd_daemon *d);

@@ -18,7 +18,8 @@
 struct rd_discover {
 	int fd;
 	struct gloop_fd *watch;
-	char dir[PATH_MAX];
+	char dir[PATH_MAX]; /* absolute: workers of another directory dial what stands in the arena
+			     */
 };
 
 static bool is_socket_name(const char *name)
@@ -79,16 +80,19 @@ static void on_readable(void *arg, int fd)
 int rd_discover_start(struct rd_daemon *d, struct err *err)
 {
 	struct rd_discover *s = calloc(1, sizeof(*s));
+	char dir[PATH_MAX];
 	int r;
 
 	if (!s)
 		return err_set(err, -ENOMEM, "out of memory");
 	d->discover = s;
 	s->fd = -1;
-	snprintf(s->dir, sizeof(s->dir), "%s/agents", d->options->run_dir);
-	r = io_mkdirs(s->dir, 0750);
+	snprintf(dir, sizeof(dir), "%s/agents", d->options->run_dir);
+	r = io_mkdirs(dir, 0750);
 	if (r < 0)
-		return err_errno(err, -r, "make directory '%s'", s->dir);
+		return err_errno(err, -r, "make directory '%s'", dir);
+	if (!realpath(dir, s->dir))
+		return err_errno(err, errno, "resolve '%s'", dir);
 	s->fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	if (s->fd < 0)
 		return err_errno(err, errno, "inotify_init1");
