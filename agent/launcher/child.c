@@ -85,10 +85,11 @@ static int make_network(struct child *c)
  * still there. */
 static int open_stdio(struct child *c)
 {
-	cleanup_close int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	cleanup_close int log =
-		openat(c->state_fd, "log", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
+	cleanup_close int null = open("/dev/null", O_RDONLY | O_CLOEXEC), log = -1;
+	char path[ID_MAX + 8];
 
+	snprintf(path, sizeof(path), "%s/log", c->request->meta->id);
+	log = openat(c->l->state_fd, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640);
 	if (null < 0 || log < 0 || dup2(null, 0) < 0 || dup2(log, 1) < 0 || dup2(log, 2) < 0)
 		return -errno;
 	return 0;

@@ -44,7 +44,6 @@ struct child_report {
 struct child {
 	const struct launcher *l;
 	const StartRequest *request;
-	int state_fd; /* the sandbox's state directory */
 	int pipe_fd;
 	int netns_fd; /* -1: make one */
 	struct cgroup_dirs cgroup_dirs;

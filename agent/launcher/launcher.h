@@ -30,7 +30,7 @@ enum {
 	SANDBOX_BUCKETS = 4096,
 	PACKET_MAX = 1 << 20,
 	LAYERS_MAX = 100,
-	NETNS_SPARE = 32,
+	SPARES = 32, /* network namespaces and state directories that are kept ready */
 };
 
 struct launcher;
@@ -64,8 +64,9 @@ struct launcher {
 	struct cgroups cgroups;
 	struct sock_fprog filter;
 	uint64_t cap_mask, cap_mask_shared;
-	int netns[NETNS_SPARE];
+	int netns[SPARES];
 	int netns_count, netns_home;
+	int spare_fd, spare_count; /* state directories */
 	uint64_t last_start_ns;
 	struct sandbox *sandboxes[SANDBOX_BUCKETS];
 	unsigned int sandbox_count, starting_count;

@@ -83,7 +83,7 @@ static int loop_timeout(const struct launcher *l, bool *ret_refill)
 	int refill;
 
 	*ret_refill = false;
-	if (l->netns_count == NETNS_SPARE || l->netns_home < 0 || l->quitting)
+	if ((l->netns_count == SPARES && l->spare_count == SPARES) || l->quitting)
 		return timeout;
 	idle_at = l->last_start_ns + IDLE_BEFORE_REFILL_MS * NS_PER_MS;
 	refill = until_ms(idle_at, now);
@@ -106,7 +106,7 @@ static void loop_run(struct launcher *l)
 			struct watch *w = event.data.ptr;
 
 			w->fn(l, w, event.events);
-		} else if (refill && !netns_refill(l)) {
+		} else if (refill && !netns_refill(l) && !state_refill(l)) {
 			l->last_start_ns = clock_mono_ns() + NS_PER_S; /* try again later */
 		}
 		sandbox_run_timers(l, clock_mono_ns());
@@ -164,6 +164,7 @@ static int take_lock(struct launcher *l, struct err *err)
 
 static int open_dirs(struct launcher *l, struct err *err)
 {
+	char spares[300];
 	int rc;
 
 	snprintf(l->state_dir, sizeof(l->state_dir), "%s/state/%s", l->run_dir, l->name);
@@ -183,6 +184,10 @@ static int open_dirs(struct launcher *l, struct err *err)
 		rc = io_mkdirs(l->layers_dir, 0700);
 	if (rc)
 		return err_errno(err, -rc, "make directories in '%s'", l->run_dir);
+	snprintf(spares, sizeof(spares), "%s/agents/%s.d/spares", l->run_dir, l->name);
+	rc = state_spares_open(l, spares);
+	if (rc)
+		return err_errno(err, -rc, "make '%s'", spares);
 	l->state_fd = open(l->state_dir, O_DIRECTORY | O_CLOEXEC);
 	if (l->state_fd < 0)
 		return err_errno(err, errno, "open '%s'", l->state_dir);

@@ -36,7 +36,7 @@ bool netns_refill(struct launcher *l)
 {
 	int fd = -1;
 
-	if (l->netns_home < 0 || l->netns_count == NETNS_SPARE)
+	if (l->netns_home < 0 || l->netns_count == SPARES)
 		return false;
 	if (unshare(CLONE_NEWNET))
 		return false;

@@ -87,8 +87,12 @@ bool sandbox_start(struct launcher *l, uint64_t seq, const StartRequest *request
 void sandbox_start_failed(struct sandbox *sb);
 
 /* ---- state.c: the record on disk ---- */
-/* Makes the state directory and its record; *ret_dirfd (gives). 0 or -errno. */
-int state_create(struct launcher *l, const StartRequest *request, int *ret_dirfd);
+/* Makes the state directory and its record. 0 or -errno; -EEXIST: there is one. */
+int state_create(struct launcher *l, const StartRequest *request);
+/* Directories ready to be used: inodes on a disk cost 0.1 to 1 ms each, a rename does not. */
+int state_spares_open(struct launcher *l, const char *path);
+/* Makes one more when some are missing; true when it did. */
+bool state_refill(struct launcher *l);
 int state_write_run(struct sandbox *sb);
 int state_write_exit(struct sandbox *sb);
 /* Replaces the meta, keeps the rest. */

@@ -203,7 +203,7 @@ static void on_pipe(struct launcher *l, struct watch *w, uint32_t events)
 
 /* ---- fork ---- */
 
-static int fork_child(struct sandbox *sb, int state_fd, int *ret_pidfd, int *ret_pipe)
+static int fork_child(struct sandbox *sb, int *ret_pidfd, int *ret_pipe)
 {
 	struct launcher *l = sb->l;
 	struct clone_args args = {
@@ -227,11 +227,8 @@ static int fork_child(struct sandbox *sb, int state_fd, int *ret_pidfd, int *ret
 		return rc;
 	}
 	if (!pid) {
-		struct child c = {.l = l,
-				  .request = sb->request,
-				  .state_fd = state_fd,
-				  .pipe_fd = out,
-				  .netns_fd = netns};
+		struct child c = {
+			.l = l, .request = sb->request, .pipe_fd = out, .netns_fd = netns};
 
 		child_run(&c);
 	}
@@ -243,13 +240,12 @@ static int fork_child(struct sandbox *sb, int state_fd, int *ret_pidfd, int *ret
 static int start_child(struct sandbox *sb)
 {
 	struct launcher *l = sb->l;
-	cleanup_close int state_fd = -1;
 	int pidfd, pipe_fd, rc;
 
-	rc = state_create(l, sb->request, &state_fd);
+	rc = state_create(l, sb->request);
 	if (rc)
 		return rc;
-	rc = fork_child(sb, state_fd, &pidfd, &pipe_fd);
+	rc = fork_child(sb, &pidfd, &pipe_fd);
 	if (rc)
 		return rc;
 	l->starting_count++;

@@ -46,27 +46,80 @@ static int append_to(struct sandbox *sb, const StateRecord *record)
 	return append(sb->l->state_fd, path, 0, record);
 }
 
-int state_create(struct launcher *l, const StartRequest *request, int *ret_dirfd)
+/* ---- directories made ahead of time, with empty files in them ---- */
+
+static void spare_name(int i, char *buf, size_t size)
+{
+	snprintf(buf, size, "%d", i);
+}
+
+static int make_files(int dirfd)
+{
+	if (mknodat(dirfd, "state", S_IFREG | 0640, 0) || mknodat(dirfd, "log", S_IFREG | 0640, 0))
+		return -errno;
+	return 0;
+}
+
+int state_spares_open(struct launcher *l, const char *path)
+{
+	int rc = io_remove_tree(AT_FDCWD, path);
+
+	if (!rc)
+		rc = io_mkdirs(path, 0700);
+	if (rc)
+		return rc;
+	l->spare_fd = open(path, O_DIRECTORY | O_CLOEXEC);
+	return l->spare_fd < 0 ? -errno : 0;
+}
+
+bool state_refill(struct launcher *l)
+{
+	cleanup_close int fd = -1;
+	char name[16];
+
+	if (l->spare_count == SPARES)
+		return false;
+	spare_name(l->spare_count, name, sizeof(name));
+	if (mkdirat(l->spare_fd, name, 0750))
+		return false;
+	fd = openat(l->spare_fd, name, O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || make_files(fd)) {
+		(void)io_remove_tree(l->spare_fd, name);
+		return false;
+	}
+	l->spare_count++;
+	return true;
+}
+
+/* Gives id's directory its place, from the spares or made now. */
+static int place_directory(struct launcher *l, const char *id)
+{
+	char name[16];
+
+	if (l->spare_count) {
+		spare_name(l->spare_count - 1, name, sizeof(name));
+		if (renameat2(l->spare_fd, name, l->state_fd, id, RENAME_NOREPLACE))
+			return -errno;
+		l->spare_count--;
+		return 0;
+	}
+	return mkdirat(l->state_fd, id, 0750) ? -errno : 0;
+}
+
+int state_create(struct launcher *l, const StartRequest *request)
 {
 	StateRecord record = FSB__LAUNCHER__V1__STATE_RECORD__INIT;
 	Fsb__Agent__V1__SandboxReport report = FSB__AGENT__V1__SANDBOX_REPORT__INIT;
-	const char *id = request->meta->id;
-	cleanup_close int fd = -1;
-	int rc;
+	char path[ID_MAX + 8];
+	int rc = place_directory(l, request->meta->id);
 
-	if (mkdirat(l->state_fd, id, 0750))
-		return -errno;
-	fd = openat(l->state_fd, id, O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
+	if (rc)
+		return rc;
 	report.meta = request->meta;
 	report.spec = request->spec;
 	record.report = &report;
-	rc = append(fd, "state", O_CREAT | O_EXCL, &record);
-	if (rc)
-		return rc;
-	*ret_dirfd = take_fd(&fd);
-	return 0;
+	snprintf(path, sizeof(path), "%s/state", request->meta->id);
+	return append(l->state_fd, path, O_CREAT, &record);
 }
 
 int state_write_run(struct sandbox *sb)
