@@ -115,8 +115,8 @@ static void copy_numbers(const struct reg_rec *rec, uint32_t gen, struct reg_san
 	uint64_t stored = atomic_load_explicit(&rec->stored, memory_order_acquire);
 
 	ret->created_unix_ns = (int64_t)field(&rec->created_unix_ns);
-	ret->started_unix_ns =
-		(int64_t)atomic_load_explicit(&rec->started_unix_ns, memory_order_relaxed);
+	ret->started_unix_ns = (int64_t)atomic_load_explicit(&rec->started_unix_ns,
+							     memory_order_acquire); /* [R2] */
 	ret->generation = (int64_t)field(&rec->generation);
 	ret->request_hash = field(&rec->request_hash);
 	ret->consistency = (enum reg_consistency)BITS_GET(field(&rec->pool_and_consistency), 32, 8);

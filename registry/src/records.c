@@ -114,9 +114,12 @@ static void ports_in(struct reg_rec *rec, const uint16_t *ports, uint32_t n)
 static void fill(struct reg_rec *rec, const struct reg_request *req, uint32_t pool, uint32_t gen,
 		 int64_t generation)
 {
-	/* relaxed, all: nobody reads them before the record is published, or looks at the
+	/* release [R3]: a late reader of the last holder's copy that sees this sees the newer
+	 * record word */
+	atomic_store_explicit(&rec->place, 0, memory_order_release);
+	atomic_store_explicit(&rec->started_unix_ns, 0, memory_order_release); /* [R2] */
+	/* relaxed, the others: nobody reads them before the record is published, or looks at the
 	 * generation in them */
-	atomic_store_explicit(&rec->place, 0, memory_order_relaxed);
 	atomic_store_explicit(&rec->dirty_since_ns, 0, memory_order_relaxed);
 	atomic_store_explicit(&rec->watchers, 0, memory_order_relaxed);
 	atomic_store_explicit(&rec->store, STORE_NONE, memory_order_relaxed);
@@ -127,7 +130,6 @@ static void fill(struct reg_rec *rec, const struct reg_request *req, uint32_t po
 			      memory_order_relaxed);
 	atomic_store_explicit(&rec->exit, tagged_make(0, gen), memory_order_relaxed);
 	atomic_store_explicit(&rec->finished, tagged_make(0, gen), memory_order_relaxed);
-	atomic_store_explicit(&rec->started_unix_ns, 0, memory_order_relaxed);
 	uint64_t revision = atomic_fetch_add_explicit(&rec->revision, 1, memory_order_relaxed) + 1;
 
 	word_set(&rec->generation, (uint64_t)generation);
