@@ -108,8 +108,14 @@ static void watch(struct gcall *call, const ProtobufCMessage *msg)
 {
 	const Grpc__Health__V1__HealthCheckRequest *req =
 		(const Grpc__Health__V1__HealthCheckRequest *)msg;
-	struct watch *w = calloc(1, sizeof(*w));
+	struct watch *w;
+	struct fp_fail fail;
 
+	if (fp_idle_check(fp_face_service(call), &fail)) {
+		gcall_finish(call, fail.status, "%s", fail.msg);
+		return;
+	}
+	w = calloc(1, sizeof(*w));
 	if (w)
 		w->service = strdup(req->service);
 	if (!w || !w->service) {

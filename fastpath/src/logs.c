@@ -62,8 +62,10 @@ void fp_logs_pause(struct fp_logs *logs, bool pause)
 static int logs_link(struct fp_service *svc, const char *ns, const char *name,
 		     struct reg_sandbox_view *view, struct agentlink **ret, struct fp_fail *fail)
 {
-	int status = fp_lookup(svc, ns, name, view, fail);
+	int status = fp_idle_check(svc, fail);
 
+	if (!status)
+		status = fp_lookup(svc, ns, name, view, fail);
 	if (status)
 		return status;
 	if (view->agent.idx == UINT32_MAX)

@@ -99,9 +99,9 @@ struct fp_delete *fp_delete(struct fp_service *svc, const struct fp_delete_args 
 	}
 	if (!args->wait)
 		done(arg, G_OK, "");
-	else if (svc->draining)
-		done(arg, G_UNAVAILABLE,
-		     "the delete was accepted; this worker is shutting down before its end");
+	else if (fp_idle_check(svc, &fail))
+		done(arg, fail.status,
+		     "the delete was accepted, but this worker can't wait for it");
 	else
 		return delete_park(svc, view.sandbox, args->deadline_ns, done, arg);
 	return NULL;

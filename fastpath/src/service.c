@@ -76,9 +76,23 @@ bool fp_service_ready(const struct fp_service *svc)
 	return !svc->draining && reg_store_loaded(svc->reg);
 }
 
+int fp_idle_check(const struct fp_service *svc, struct fp_fail *fail)
+{
+	if (svc->draining)
+		return fp_fail(fail, G_UNAVAILABLE, "this worker is shutting down; ask again");
+	if (svc->idle_count >= FP_IDLE_MAX)
+		return fp_fail(
+			fail, G_RESOURCE_EXHAUSTED,
+			"this worker has %d waiting calls already: wait for fewer at once, or "
+			"over another connection",
+			FP_IDLE_MAX);
+	return G_OK;
+}
+
 void fp_idle_add(struct fp_service *svc, struct fp_idle *idle, bool at_once,
 		 void (*end)(struct fp_idle *idle))
 {
+	svc->idle_count++;
 	idle->at_once = at_once;
 	idle->end = end;
 	idle->listed = true;
@@ -89,6 +103,7 @@ void fp_idle_del(struct fp_service *svc, struct fp_idle *idle)
 {
 	if (!idle->listed)
 		return;
+	svc->idle_count--;
 	TAILQ_REMOVE(&svc->idle, idle, link);
 	idle->listed = false;
 }

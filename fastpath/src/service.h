@@ -12,6 +12,12 @@
 #include "park.h"
 #include "plan.h"
 
+enum {
+	/* Calls in flight in one worker; more are not read from their connections. */
+	FP_CALLS_MAX = 16384,
+	/* Of these, calls that only wait; more are refused, so that creates always find room. */
+	FP_IDLE_MAX = 12288,
+};
 /* Deadline of creates and deletes whose client has none. */
 #define FP_DEADLINE_NS (60 * NS_PER_S)
 
@@ -34,6 +40,7 @@ struct fp_service {
 	bool draining;
 	struct fp_deadline linger;
 	TAILQ_HEAD(, fp_idle) idle;
+	uint32_t idle_count;
 	TAILQ_HEAD(, fp_start) store_waits, fencing; /* start.c */
 	struct gloop_timer *store_timer;
 	bool store_timer_set;
@@ -59,6 +66,8 @@ void fp_service_drain(struct fp_service *svc, uint64_t linger_ns);
 bool fp_service_ready(const struct fp_service *svc);
 
 /* For the modules of the service. */
+/* No room for another call that waits, or the worker is ending. */
+int fp_idle_check(const struct fp_service *svc, struct fp_fail *fail);
 /* at_once: a drain does not let it linger. */
 void fp_idle_add(struct fp_service *svc, struct fp_idle *idle, bool at_once,
 		 void (*end)(struct fp_idle *idle));

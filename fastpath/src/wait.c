@@ -99,8 +99,8 @@ static int wait_find(struct fp_service *svc, const struct fp_wait_args *args,
 	if (args->timeout_ms < 0)
 		return fp_fail(fail, G_INVALID_ARGUMENT,
 			       "timeout_ms %" PRId64 ": must not be negative", args->timeout_ms);
-	if (svc->draining)
-		return fp_fail(fail, G_UNAVAILABLE, "this worker is shutting down; ask again");
+	if (fp_idle_check(svc, fail))
+		return fail->status;
 	return fp_lookup(svc, args->ns, args->name, view, fail);
 }
 

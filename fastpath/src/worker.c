@@ -186,6 +186,7 @@ static int start_server(struct worker *w, struct err *err)
 	struct gserver_options opts = {
 		.methods = w->methods,
 		.ctx = w->svc,
+		.max_calls = FP_CALLS_MAX,
 		.pb = {.max_bytes = UNPACKED_MAX, .max_objects = OBJECTS_MAX},
 		.on_finished = on_finished,
 	};
