@@ -24,7 +24,7 @@
 #include "base/opt.h"
 #include "sandbox.h"
 
-enum { IDLE_BEFORE_REFILL_MS = 20, EXIT_RUNNING_ALREADY = 4 };
+enum { IDLE_BEFORE_REFILL_MS = 2, EXIT_RUNNING_ALREADY = 4 };
 
 /* Docker's default set without MKNOD: no device node made in a sandbox shall ever open a device of
  * the host. */
@@ -83,7 +83,8 @@ static int loop_timeout(const struct launcher *l, bool *ret_refill)
 	int refill;
 
 	*ret_refill = false;
-	if ((l->netns_count == SPARES && l->spare_count == SPARES) || l->quitting)
+	if ((l->netns_count == SPARES && l->spare_count == SPARES) || l->starting_count ||
+	    l->quitting)
 		return timeout;
 	idle_at = l->last_start_ns + IDLE_BEFORE_REFILL_MS * NS_PER_MS;
 	refill = until_ms(idle_at, now);
@@ -91,6 +92,14 @@ static int loop_timeout(const struct launcher *l, bool *ret_refill)
 		return timeout;
 	*ret_refill = refill == 0;
 	return refill;
+}
+
+/* One more of each; false when none could be made. */
+static bool refill_spares(struct launcher *l)
+{
+	bool netns = netns_refill(l);
+
+	return state_refill(l) || netns;
 }
 
 static void loop_run(struct launcher *l)
@@ -106,7 +115,7 @@ static void loop_run(struct launcher *l)
 			struct watch *w = event.data.ptr;
 
 			w->fn(l, w, event.events);
-		} else if (refill && !netns_refill(l) && !state_refill(l)) {
+		} else if (refill && !refill_spares(l)) {
 			l->last_start_ns = clock_mono_ns() + NS_PER_S; /* try again later */
 		}
 		sandbox_run_timers(l, clock_mono_ns());
