@@ -133,6 +133,15 @@ int fixture_end(struct fixture *f, pid_t pid, int signo)
 	return fixture_wait(f, pid, 10 * NS_PER_S);
 }
 
+void fixture_stop(pid_t pid)
+{
+	int status;
+
+	assert_int_equal(kill(pid, SIGSTOP), 0);
+	assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
+	assert_true(WIFSTOPPED(status));
+}
+
 void fixture_print_log(struct fixture *f, const char *log)
 {
 	char path[256];

@@ -39,6 +39,8 @@ pid_t fixture_spawn(struct fixture *f, const char *const *argv, const char *env,
 int fixture_wait(struct fixture *f, pid_t pid, uint64_t timeout_ns);
 /* Sends the signal and waits. */
 int fixture_end(struct fixture *f, pid_t pid, int signo);
+/* SIGSTOP, and it has stopped. */
+void fixture_stop(pid_t pid);
 void fixture_print_log(struct fixture *f, const char *log);
 
 /* Evaluates cond until it is true; fails with its text after 10 s. */
