@@ -26,7 +26,10 @@ static void exit_store(struct reg_rec *rec, uint32_t gen, const struct reg_exit 
 	uint64_t fin = atomic_load_explicit(&rec->finished, memory_order_acquire); /* [X1] */
 	int64_t created =
 		(int64_t)__atomic_load_n(&rec->created_unix_ns, __ATOMIC_ACQUIRE); /* [R2] */
-	int64_t ms = e->finished_unix_ns > created ? (e->finished_unix_ns - created) / 1000000 : 0;
+	/* rounded up, so that a sandbox never ends before it has started */
+	int64_t ms = e->finished_unix_ns > created
+			     ? (e->finished_unix_ns - created + 999999) / 1000000
+			     : 0;
 
 	if (tagged_gen(old) != gen || tagged_value(old) & 1)
 		return; /* another incarnation's, or the first report stands */
