@@ -56,12 +56,17 @@ static void sleep_ns(uint64_t ns)
 static int attach(struct crdsync *c)
 {
 	uint64_t deadline = clock_mono_ns() + ATTACH_NS;
+	bool told = false;
 	enum reg_status st;
 
 	for (;;) {
 		st = reg_attach(c->options->arena, &c->reg);
 		if (st == REG_OK || crdsync_stop || clock_mono_ns() > deadline)
 			break;
+		if (!told)
+			log_warn("waiting for the arena", "path=%s err=%s", c->options->arena,
+				 reg_status_text(st));
+		told = true;
 		sleep_ns(POLL_NS / 2);
 	}
 	if (crdsync_stop)
