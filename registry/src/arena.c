@@ -406,7 +406,8 @@ static enum reg_status check_header(const struct reg_header *hdr, uint64_t magic
 		return REG_CORRUPT;
 	if (memcmp(hdr->region, reg->span, sizeof(reg->span)))
 		return REG_CORRUPT;
-	if (strnlen(hdr->instance, sizeof(hdr->instance)) != 32)
+	if (strnlen(hdr->instance, sizeof(hdr->instance)) != 32 ||
+	    strspn(hdr->instance, "0123456789abcdef") != 32)
 		return REG_CORRUPT;
 	return REG_OK;
 }
