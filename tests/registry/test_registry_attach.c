@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { HEADER_BYTES = 4096 };
+enum { HEADER_BYTES = 4096, USED_MAX = 65536 };
 
 /* A copy of an arena's allocated bytes. The parent has it mapped without ever attaching. */
 struct image {
@@ -31,6 +31,8 @@ struct image {
 	} extents[256];
 	int count;
 	size_t data_bytes;
+	size_t used[USED_MAX]; /* offsets of 32-bit words that are not 0 */
+	uint32_t used_count;
 };
 
 static void build_fn(struct rig *rig, void *arg)
@@ -331,26 +333,39 @@ static void test_header_bytes(void **state)
 	image_free(&image);
 }
 
+/* Where 32 bits are in use: that is where damage is read. */
+static void find_used(struct image *image)
+{
+	for (int i = 0; i < image->count; i++)
+		for (off_t at = image->extents[i].start; at + 4 <= image->extents[i].end; at += 4) {
+			uint32_t word;
+
+			memcpy(&word, image->map + at, sizeof(word));
+			if (word && image->used_count < USED_MAX)
+				image->used[image->used_count++] = (size_t)at;
+		}
+}
+
 static void corrupt(struct image *image, uint64_t *random)
 {
-	uint32_t kind = rig_below(random, 4), flips = 1 + rig_below(random, 64);
+	uint32_t kind = rig_below(random, 6), flips = 1 + rig_below(random, 64);
 
 	for (uint32_t i = 0; i < flips; i++) {
-		size_t at = image_position(image, rig_random(random) % image->data_bytes);
-		uint64_t word = rig_random(random);
+		size_t used = image->used[rig_below(random, image->used_count)];
+		size_t any = image_position(image, rig_random(random) % image->data_bytes);
+		uint64_t word = rig_random(random), extreme = UINT64_MAX >> (word % 64);
 
-		if (kind == 0) { /* a bit of something that is in use */
-			for (int tries = 0; tries < 2000 && !image->map[at]; tries++)
-				at = image_position(image, rig_random(random) % image->data_bytes);
-			image->map[at] ^= (uint8_t)(1u << (word % 8));
-		} else if (kind == 1) {
-			image->map[at] = (uint8_t)word;
-		} else {
-			at &= ~(size_t)7;
-			if (kind == 2)
-				word = UINT64_MAX >> (word % 64);
-			memcpy(image->map + at, &word, sizeof(word));
-		}
+		if (kind == 0)
+			image->map[used + word % 4] ^= (uint8_t)(1u << (word / 4 % 8));
+		else if (kind == 1)
+			image->map[any] = (uint8_t)word;
+		else if (kind == 2)
+			memcpy(image->map + used, &extreme, 4);
+		else if (kind == 3)
+			memcpy(image->map + used, &word, 4);
+		else
+			memcpy(image->map + (kind == 4 ? used : any) / 8 * 8,
+			       i % 2 ? &word : &extreme, 8);
 	}
 }
 
@@ -358,10 +373,11 @@ static void test_random_damage(void **state)
 {
 	static struct image image;
 	uint64_t random = rig_seed(77);
-	uint32_t n = rig_scaled(1500), attached = 0;
+	uint32_t n = rig_scaled(3000), attached = 0;
 
 	(void)state;
 	image_make(&image);
+	find_used(&image);
 	for (uint32_t i = 0; i < n; i++) {
 		uint64_t before = random;
 
@@ -370,7 +386,8 @@ static void test_random_damage(void **state)
 		rig_note("damage %u, seed %llu", i, (unsigned long long)before);
 		attached += hostile(&image.rig, true) == REG_OK;
 	}
-	printf("%u of %u attached, %zu bytes of data\n", attached, n, image.data_bytes);
+	printf("%u of %u attached; %zu bytes of data, %u words in use\n", attached, n,
+	       image.data_bytes, image.used_count);
 	CHECK(attached > n / 10);
 	image_free(&image);
 }

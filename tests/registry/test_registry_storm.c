@@ -23,7 +23,7 @@ struct shared {
 	struct reg_lease lease[PROCS][SLOTS];
 	_Atomic uint32_t totals[REG_STATUS_MAX];
 	_Atomic bool done;
-	bool slowly; /* everybody rests between publishing its key and looking for rivals */
+	bool slowly; /* everybody rests at the step where others can come in between */
 };
 
 struct job {
@@ -57,6 +57,9 @@ static void fill_child(struct rig *rig, void *arg)
 	struct reg_request req;
 	char name[64];
 
+#ifdef FSB_FAILPOINTS
+	failpoint_set(shared->slowly ? "reserve.mask-taken=sleep:1" : NULL);
+#endif
 	for (uint32_t round = 0; round < shared->rounds; round++) {
 		rig_barrier_wait(&shared->barrier, shared->procs + 1);
 		for (uint32_t i = 0; i < each; i++) {
@@ -104,14 +107,15 @@ static void check_filled(struct rig *rig, const struct shared *shared)
 	CHECK_SOUND(rig);
 }
 
-static void fill_rounds(struct rig *rig, uint32_t procs)
+static void fill_rounds(struct rig *rig, uint32_t procs, bool slowly)
 {
 	struct shared *shared = rig_shared_alloc(sizeof(*shared));
 	struct job job = {.shared = shared};
 	pid_t pids[PROCS], scrubber;
 
 	shared->procs = procs;
-	shared->rounds = rig_scaled(1000);
+	shared->rounds = slowly ? rig_scaled(60) : rig_scaled(1000);
+	shared->slowly = slowly;
 	shared->agent_slots = SLOTS;
 	for (uint32_t i = 0; i < procs; i++) {
 		job.no = i;
@@ -135,9 +139,8 @@ static void fill_rounds(struct rig *rig, uint32_t procs)
 	rig_check_free_slots(rig, "pool", SLOTS);
 }
 
-static void test_as_many_as_free(void **state)
+static void as_many_as_free(struct rig *rig, bool slowly)
 {
-	struct rig *rig = *state;
 	static const int32_t capacity[AGENTS] = {1, 2, 5, 6, 10}; /* together SLOTS */
 	char name[16];
 
@@ -146,8 +149,22 @@ static void test_as_many_as_free(void **state)
 		rig_images(rig, rig_agent(rig, name, capacity[i]), i % 2 ? "img" : "other");
 	}
 	for (uint32_t procs = 2; procs <= PROCS; procs++)
-		fill_rounds(rig, procs);
+		fill_rounds(rig, procs, slowly);
 }
+
+static void test_as_many_as_free(void **state)
+{
+	as_many_as_free(*state, false);
+}
+
+#ifdef FSB_FAILPOINTS
+/* Everybody rests between a mask bit and its slot word, while the masks are mended: the word
+ * decides, not the mask. */
+static void test_as_many_as_free_slowly(void **state)
+{
+	as_many_as_free(*state, true);
+}
+#endif
 
 /* ---- one name, one request id, one port per round ---- */
 static void same_child(struct rig *rig, void *arg)
@@ -384,6 +401,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_same_name, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_same_request_id, rig_setup, rig_teardown),
 #ifdef FSB_FAILPOINTS
+		cmocka_unit_test_setup_teardown(test_as_many_as_free_slowly, rig_setup,
+						rig_teardown),
 		cmocka_unit_test_setup_teardown(test_same_request_id_slowly, rig_setup,
 						rig_teardown),
 #endif
