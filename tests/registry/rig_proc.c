@@ -51,6 +51,15 @@ void rig_proc_end_all(void)
 			rig_end(children[i]);
 }
 
+/* cmocka catches these and goes on with the next test, in a child as well: here a crash has to be a crash. */
+static void crash_for_real(void)
+{
+	static const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGSYS, SIGABRT};
+
+	for (unsigned i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+		(void)signal(signals[i], SIG_DFL);
+}
+
 static pid_t fork_child(pid_t parent)
 {
 	pid_t pid;
@@ -64,6 +73,7 @@ static pid_t fork_child(pid_t parent)
 		return pid;
 	}
 	in_child = true;
+	crash_for_real();
 	memset(children, 0, sizeof(children));
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
