@@ -51,7 +51,8 @@ void rig_proc_end_all(void)
 			rig_end(children[i]);
 }
 
-/* cmocka catches these and goes on with the next test, in a child as well: here a crash has to be a crash. */
+/* cmocka catches these and goes on with the next test, in a child as well: here a crash has to be a
+ * crash. */
 static void crash_for_real(void)
 {
 	static const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGSYS, SIGABRT};

@@ -294,6 +294,59 @@ static void test_stopped_unasked(void **state)
 	CHECK_EMPTY(rig);
 }
 
+/* All or nothing, and as many as possible. */
+static void test_batch(void **state)
+{
+	struct rig *rig = *state;
+	struct reg_request reqs[4] = {rig_request("b0"), rig_request("b1"), rig_request("b2"),
+				      rig_request("b3")};
+	struct reg_sandbox_view view;
+	struct reg_lease leases[4];
+	enum reg_status status[4];
+	uint32_t cursor = 0;
+
+	(void)rig_agent(rig, "a", 3);
+	CHECK_ST(reg_reserve_batch(rig->me, reqs, 4, true, leases, status), REG_NO_CAPACITY);
+	CHECK_ST(status[3], REG_NO_CAPACITY);
+	CHECK(!reg_next(rig->me, &cursor, NULL, &view));
+	CHECK_EMPTY(rig);
+	CHECK_OK(reg_reserve_batch(rig->me, reqs, 3, true, leases, status));
+	for (int i = 0; i < 3; i++) {
+		CHECK_OK(status[i]);
+		CHECK_OK(reg_get(rig->me, "default", reqs[i].name, &view));
+		CHECK_EQ(view.state, REG_RESERVED);
+		CHECK_OK(reg_abort(rig->me, &leases[i]));
+	}
+	CHECK_OK(reg_reserve_batch(rig->me, reqs, 4, false, leases, status));
+	CHECK_ST(status[3], REG_NO_CAPACITY);
+	for (int i = 0; i < 3; i++)
+		CHECK_OK(reg_abort(rig->me, &leases[i]));
+	CHECK_EMPTY(rig);
+}
+
+static void test_histograms(void **state)
+{
+	struct rig *rig = *state;
+	struct reg_hist_view view;
+
+	reg_hist_get(rig->reg, REG_HIST_TOTAL, &view);
+	CHECK_EQ(view.count, 0);
+	CHECK_EQ(view.max_ns, 0);
+	for (uint64_t us = 1; us <= 1000; us++)
+		reg_hist_add(rig->me, REG_HIST_TOTAL, us * 1000);
+	reg_hist_get(rig->reg, REG_HIST_TOTAL, &view);
+	CHECK_EQ(view.count, 1000);
+	CHECK_EQ(view.max_ns, 1000000);
+	CHECK(view.p50_ns > 430000 && view.p50_ns < 580000); /* buckets of an eighth */
+	CHECK(view.p99_ns > 860000 && view.p99_ns <= 1000000);
+	CHECK(view.p50_ns <= view.p90_ns && view.p90_ns <= view.p99_ns);
+	reg_hist_add(rig->me, REG_HIST_TOTAL, UINT64_MAX); /* far beyond the last bucket */
+	reg_hist_add(rig->me, REG_HIST_TOTAL, 0);
+	reg_hist_get(rig->reg, REG_HIST_TOTAL, &view);
+	CHECK_EQ(view.count, 1002);
+	CHECK(view.name && *view.name);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -306,6 +359,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_expire_then_delete, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_lost_and_found, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_stopped_unasked, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_batch, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_histograms, rig_setup, rig_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -269,6 +269,7 @@ static void test_adopt_refused(void **state)
 struct shared {
 	struct rig_barrier barrier;
 	_Atomic uint32_t inserted;
+	_Atomic bool done;
 	reg_agent_id agent;
 };
 
@@ -320,6 +321,67 @@ static void test_merge_at_once(void **state)
 	rig_shared_free(shared, sizeof(*shared));
 }
 
+/* Deletes and exits of what is just being adopted: whatever comes first, no slot is left that
+ * nobody names. */
+static void adopter_fn(struct rig *rig, void *arg)
+{
+	struct shared *shared = arg;
+	struct reg_restore restore = restore_of("raced", REG_RESTORED);
+
+	for (uint32_t i = 0, n = rig_scaled(20000); i < n; i++) {
+		enum reg_status status;
+		reg_sandbox_id id;
+
+		restore.state = i % 2 ? REG_RESTORED : REG_LOST;
+		restore.from_store = i % 4 == 0;
+		if (reg_insert(rig->me, &restore, &id) != REG_OK)
+			continue;
+		atomic_fetch_add_explicit(&shared->inserted, 1, memory_order_relaxed);
+		status = reg_adopt(rig->me, id, shared->agent);
+		CHECK(status == REG_OK || status == REG_DELETING || status == REG_STALE ||
+		      status == REG_BAD_STATE);
+		(void)!reg_stop(rig->me, id, REG_STOP_DELETE, NULL);
+		(void)reg_stopped(rig->me, id, NULL);
+		(void)rig_store_run(rig);
+	}
+	atomic_store_explicit(&shared->done, true, memory_order_release);
+}
+
+static void deleter_fn(struct rig *rig, void *arg)
+{
+	struct shared *shared = arg;
+	struct reg_exit ex = {.code = 1};
+	struct reg_sandbox_view view;
+
+	for (uint32_t i = 0; !atomic_load_explicit(&shared->done, memory_order_acquire); i++) {
+		if (reg_get(rig->me, "default", "raced", &view) != REG_OK)
+			continue;
+		if (i % 3 == 0)
+			(void)reg_exited(rig->me, view.sandbox, &ex);
+		(void)!reg_stop(rig->me, view.sandbox, REG_STOP_DELETE, NULL);
+		(void)reg_stopped(rig->me, view.sandbox, &ex);
+	}
+}
+
+static void test_deleted_while_adopted(void **state)
+{
+	struct rig *rig = *state;
+	struct shared *shared = rig_shared_alloc(sizeof(*shared));
+	pid_t pids[3];
+
+	shared->agent = rig_agent(rig, "a", 4);
+	for (int i = 0; i < 3; i++)
+		pids[i] = rig_fork(rig, i ? deleter_fn : adopter_fn, shared);
+	for (int i = 0; i < 3; i++)
+		rig_join(pids[i]);
+	CHECK(shared->inserted > 100);
+	CHECK_SOUND(rig);
+	rig_delete_all(rig);
+	CHECK_EMPTY(rig);
+	rig_check_free_slots(rig, "pool", 4);
+	rig_shared_free(shared, sizeof(*shared));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -332,6 +394,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_unknown_to_the_store, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_adopt_refused, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_merge_at_once, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_deleted_while_adopted, rig_setup,
+						rig_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
