@@ -27,6 +27,8 @@ struct thread {
 	pthread_t id;
 };
 
+static const char text[1000] = "spec and labels, long enough to be copied word by word";
+
 /* Threads can't use cmocka's longjmp. */
 static void must(struct thread *thread, bool ok, const char *what)
 {
@@ -180,9 +182,13 @@ static void *storm_fn(void *arg)
 		ports[1] = (uint16_t)(ports[0] + 1);
 		req.ports = ports;
 		req.port_count = rig_below(&thread->random, 3);
+		req.spec = text;
+		req.spec_len = 100 + rig_below(&thread->random, 900);
+		req.labels = text;
+		req.labels_len = rig_below(&thread->random, 700);
 		life(thread, &req);
 		change(thread);
-		if (i % 16 == 0)
+		if (i % 4 == 0)
 			look(thread);
 	}
 	(void)reg_leave(thread->me);
