@@ -134,10 +134,20 @@ static void on_alarm(int sig)
 	_exit(98); /* the children die with us */
 }
 
+/* What a failed test has left; children leave it alone. */
+static void remove_last(void)
+{
+	if (!rig_proc_in_child() && alarm_path[0])
+		(void)unlink(alarm_path);
+}
+
 void rig_path(struct rig *rig)
 {
 	static int n;
 
+	if (n == 0)
+		(void)atexit(remove_last);
+	remove_last();
 	*rig = (struct rig){0};
 	(void)snprintf(rig->path, sizeof(rig->path), "/dev/shm/fsb-test-%d-%d", getpid(), n++);
 	(void)unlink(rig->path);
