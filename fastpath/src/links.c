@@ -6,7 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
+
+/* A link that is not up gets this long to come up before a command is refused. */
+#define REACH_NS (5 * NS_PER_S)
 
 struct slot {
 	struct agentlink *link;
@@ -96,7 +100,11 @@ static struct agentlink *link_new(struct fp_links *links, const char *address, s
 	};
 	const struct agentlink_handlers handlers = {.on_down = on_down};
 
-	return agentlink_new(links->loop, address, &hello, &handlers, err);
+	struct agentlink *link = agentlink_new(links->loop, address, &hello, &handlers, err);
+
+	if (link)
+		agentlink_set_reach_limit(link, REACH_NS);
+	return link;
 }
 
 /* Not from here: this may be the report of one of its own commands, during which a link must not be

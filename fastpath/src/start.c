@@ -14,8 +14,6 @@
 #include "status.h"
 #include "stop.h"
 
-/* A link that is not up gets this long to come up before the create is refused. */
-#define DIAL_NS		(5 * NS_PER_S)
 #define FENCE_ANSWER_NS (5 * NS_PER_S)
 #define FENCE_MIN_NS	(10 * NS_PER_MS)
 #define FENCE_MAX_NS	NS_PER_S
@@ -301,14 +299,12 @@ static void on_ack(void *arg, enum agentlink_result result, const Fsb__Agent__V1
 /* ---- commanding it ---- */
 
 /* How long the agent may take to answer; what comes later is found out by the fence. */
-static uint64_t command_deadline_ns(const struct fp_start *s, const struct agentlink *link)
+static uint64_t command_deadline_ns(const struct fp_start *s)
 {
 	uint64_t now = clock_mono_ns(), left = NS_PER_MS;
 
 	if (s->deadline_ns > now + left)
 		left = s->deadline_ns - now;
-	if (!agentlink_is_up(link) && left > DIAL_NS)
-		left = DIAL_NS;
 	return left < FP_DEADLINE_NS ? left : FP_DEADLINE_NS;
 }
 
@@ -332,7 +328,7 @@ static int send_start(struct fp_start *s, const struct reg_sandbox_view *view, s
 	command.kind_case = FSB__AGENT__V1__COMMAND__KIND_START;
 	command.start = &start;
 	s->sent_ns = clock_mono_ns();
-	rc = agentlink_command(link, &command, command_deadline_ns(s, link), on_ack, s);
+	rc = agentlink_command(link, &command, command_deadline_ns(s), on_ack, s);
 	fp_labels_done(&labels);
 	if (rc)
 		return fp_fail(fail, G_UNAVAILABLE, "agent '%s': too many commands wait for it",

@@ -289,6 +289,27 @@ static void test_unknown_when_sent_and_not_answered(void **state)
 	agentlink_free(link);
 }
 
+static void test_reach_limit_ends_with_the_dial(void **state)
+{
+	struct heard heard = {0};
+	struct agentlink *link = link_new();
+
+	agentlink_set_reach_limit(link, 100 * NS_PER_MS);
+	assert_int_equal(fence(link, "nobody", 0, &heard), 0);
+	assert_true(until(heard.not_sent == 1));
+	/* Once sent, only the command's own deadline counts. */
+	answer_commands = false;
+	server_start();
+	assert_int_equal(fence(link, "first", 600 * NS_PER_MS, &heard), 0);
+	assert_true(until(commands == 1));
+	uint64_t sent_ns = clock_mono_ns();
+
+	assert_true(until(heard.unknown == 1));
+	assert_true(clock_mono_ns() - sent_ns >= 200 * NS_PER_MS);
+	assert_int_equal(heard.not_sent, 1);
+	agentlink_free(link);
+}
+
 static void test_keeps_up(void **state)
 {
 	struct agentlink *link;
@@ -357,6 +378,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_queued_until_hello_is_answered, case_setup,
 						case_teardown),
 		cmocka_unit_test_setup_teardown(test_unknown_when_sent_and_not_answered, case_setup,
+						case_teardown),
+		cmocka_unit_test_setup_teardown(test_reach_limit_ends_with_the_dial, case_setup,
 						case_teardown),
 		cmocka_unit_test_setup_teardown(test_keeps_up, case_setup, case_teardown),
 		cmocka_unit_test_setup_teardown(test_free_reports_what_is_open, case_setup,

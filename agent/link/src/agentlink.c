@@ -29,7 +29,9 @@ enum link_state { LINK_IDLE, LINK_DIALLING, LINK_UP, LINK_BACKOFF };
 struct pending {
 	struct pending *next; /* in the queue, or in its bucket */
 	uint64_t seq;
-	uint64_t deadline_ns; /* CLOCK_MONOTONIC */
+	uint64_t deadline_ns; /* CLOCK_MONOTONIC: to leave by while it is queued, to be answered by
+				 once sent */
+	uint64_t answer_by_ns;
 	agentlink_ack_fn on_ack;
 	void *arg;
 	size_t len;
@@ -53,7 +55,7 @@ struct agentlink {
 	enum link_state state;
 	bool keep_up, freed, down_reported, flush_posted;
 	int refs; /* the owner, the open call, a posted flush */
-	uint64_t backoff_ns, next_seq, armed_ns;
+	uint64_t backoff_ns, next_seq, armed_ns, reach_ns;
 	struct queue queued;
 	struct pending *sent[BUCKETS];
 	uint32_t sent_count;
@@ -242,6 +244,8 @@ static int link_send_some(struct agentlink *link)
 		return rc;
 	while (n--) {
 		p = queue_pop(&link->queued);
+		p->deadline_ns = p->answer_by_ns;
+		link_arm_deadline(link, p->deadline_ns);
 		p->next = link->sent[p->seq % BUCKETS];
 		link->sent[p->seq % BUCKETS] = p;
 		link->sent_count++;
@@ -308,6 +312,7 @@ int agentlink_command(struct agentlink *link, const Fsb__Agent__V1__Command *msg
 		      uint64_t deadline_ns, agentlink_ack_fn on_ack, void *arg)
 {
 	Fsb__Agent__V1__Command command = *msg;
+	uint64_t now = clock_mono_ns();
 	struct pending *p;
 
 	if (link->queued.count + link->sent_count >= AGENTLINK_MAX_QUEUED)
@@ -321,7 +326,10 @@ int agentlink_command(struct agentlink *link, const Fsb__Agent__V1__Command *msg
 	p->seq = link->next_seq++;
 	p->on_ack = on_ack;
 	p->arg = arg;
-	p->deadline_ns = clock_mono_ns() + (deadline_ns ? deadline_ns : DEADLINE_NS);
+	p->answer_by_ns = now + (deadline_ns ? deadline_ns : DEADLINE_NS);
+	p->deadline_ns = p->answer_by_ns;
+	if (link->reach_ns && now + link->reach_ns < p->deadline_ns)
+		p->deadline_ns = now + link->reach_ns;
 	queue_push(&link->queued, p);
 	link_arm_deadline(link, p->deadline_ns);
 	if (link->state == LINK_UP)
@@ -506,6 +514,11 @@ struct agentlink *agentlink_free(struct agentlink *link)
 		gchannel_free(link->channel);
 	link_unref(link);
 	return NULL;
+}
+
+void agentlink_set_reach_limit(struct agentlink *link, uint64_t limit_ns)
+{
+	link->reach_ns = limit_ns;
 }
 
 const char *agentlink_address(const struct agentlink *link)

@@ -56,6 +56,11 @@ void agentlink_keep_up(struct agentlink *link, bool keep);
 /* For the next hello: a peer whose epoch has grown reconnects with it. */
 void agentlink_set_epoch(struct agentlink *link, uint64_t controller_epoch);
 
+/* How long a command may wait for the link to come up before it is reported as NOT_SENT, whatever
+ * its own deadline; 0 (the state after _new): no limit but the deadline. For commands queued later.
+ */
+void agentlink_set_reach_limit(struct agentlink *link, uint64_t limit_ns);
+
 enum agentlink_result {
 	AGENTLINK_ACKED,    /* ack is set; its code says how it went */
 	AGENTLINK_NOT_SENT, /* deadline, or the link was freed, before the command left: it has had
