@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/instance.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/failpoint.h"
@@ -367,15 +368,13 @@ int main(int argc, char **argv)
 		return 0;
 	if (!rc && (!l.name || npos))
 		rc = err_set(&err, -EINVAL, "--name NAME is needed, and no other arguments");
+	if (!rc)
+		rc = instance_run_dir(&l.run_dir, l.instance, run_dir, sizeof(run_dir), &err);
 	if (rc) {
 		fprintf(stderr, "fsb-launcher: %s\n", err.msg);
 		return 2;
 	}
 	log_init("launcher");
 	failpoint_role("launcher");
-	if (!l.run_dir) {
-		snprintf(run_dir, sizeof(run_dir), "/run/fsb/%s", l.instance);
-		l.run_dir = run_dir;
-	}
 	return run(&l, foreground);
 }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "agent.h"
+#include "base/instance.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/failpoint.h"
@@ -257,12 +258,10 @@ static int check_options(struct agent *a, const struct options *o, int npos, str
 	rc = read_defaults(a, o, err);
 	if (!rc)
 		rc = read_capacity(a, o, err);
+	if (!rc)
+		rc = instance_run_dir(&a->run_dir, a->instance, run_dir, sizeof(run_dir), err);
 	if (rc)
 		return rc;
-	if (!a->run_dir) {
-		snprintf(run_dir, sizeof(run_dir), "/run/fsb/%s", a->instance);
-		a->run_dir = run_dir;
-	}
 	if (!a->listen) {
 		snprintf(address, sizeof(address), "unix:%s/agents/%s.sock", a->run_dir, a->name);
 		a->listen = address;

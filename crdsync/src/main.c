@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/instance.h"
 #include "base/log.h"
 #include "base/opt.h"
 #include "crdsync.h"
@@ -59,20 +60,19 @@ static int parse(struct args *a, int argc, char **argv, struct err *err)
 	return r;
 }
 
-static void fill_defaults(struct args *a)
+static int fill_defaults(struct args *a, struct err *err)
 {
-	if (!a->run_dir) {
-		snprintf(a->run_dir_buf, sizeof(a->run_dir_buf), "/run/fsb/%s", a->instance);
-		a->run_dir = a->run_dir_buf;
-	}
-	if (!a->arena) {
-		snprintf(a->arena_buf, sizeof(a->arena_buf), "/dev/shm/fsb-%s", a->instance);
-		a->arena = a->arena_buf;
-	}
-	if (!a->store) {
+	int rc = instance_run_dir(&a->run_dir, a->instance, a->run_dir_buf, sizeof(a->run_dir_buf),
+				  err);
+
+	if (!rc)
+		rc = instance_arena(&a->arena, a->instance, a->arena_buf, sizeof(a->arena_buf),
+				    err);
+	if (!rc && !a->store) {
 		snprintf(a->store_buf, sizeof(a->store_buf), "sqlite:%s/store.db", a->run_dir);
 		a->store = a->store_buf;
 	}
+	return rc;
 }
 
 static void on_signal(int signo)
@@ -98,11 +98,12 @@ int main(int argc, char **argv)
 	r = parse(&args, argc, argv, &err);
 	if (r == OPT_EXIT)
 		return 0;
+	if (r == OPT_OK)
+		r = fill_defaults(&args, &err);
 	if (r < 0) {
 		fprintf(stderr, "fsb-crdsync: %s\n", err.msg);
 		return CRDSYNC_EXIT_USAGE;
 	}
-	fill_defaults(&args);
 	umask(0077); /* specs hold what users put into environments */
 	set_signals();
 	return crdsync_run(&(struct crdsync_options){.arena = args.arena, .store = args.store});

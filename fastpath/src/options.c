@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/instance.h"
 #include "base/str.h"
 
 /* As given; the program has one command line. */
@@ -109,11 +110,11 @@ static int put_path(char *to, size_t size, const char *what, const char *given, 
 
 static int paths(struct fp_options *o, struct err *err)
 {
-	int rc = put_path(o->run_dir, sizeof(o->run_dir), "--run-dir", raw.run_dir, "/run/fsb/",
-			  raw.instance, err);
+	int rc = put_path(o->run_dir, sizeof(o->run_dir), "--run-dir", raw.run_dir,
+			  INSTANCE_RUN_DIR, raw.instance, err);
 
 	if (!rc)
-		rc = put_path(o->arena, sizeof(o->arena), "--arena", raw.arena, "/dev/shm/fsb-",
+		rc = put_path(o->arena, sizeof(o->arena), "--arena", raw.arena, INSTANCE_ARENA,
 			      raw.instance, err);
 	if (!rc)
 		rc = put_path(o->unix_path, sizeof(o->unix_path), "--unix",

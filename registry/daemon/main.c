@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/instance.h"
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/log.h"
@@ -109,16 +110,15 @@ static int parse(int argc, char **argv, struct err *err)
 	return r;
 }
 
-static void fill_defaults(struct args *a)
+static int fill_defaults(struct args *a, struct err *err)
 {
-	if (!a->run_dir) {
-		snprintf(a->run_dir_buf, sizeof(a->run_dir_buf), "/run/fsb/%s", a->instance);
-		a->run_dir = a->run_dir_buf;
-	}
-	if (!a->arena) {
-		snprintf(a->arena_buf, sizeof(a->arena_buf), "/dev/shm/fsb-%s", a->instance);
-		a->arena = a->arena_buf;
-	}
+	int rc = instance_run_dir(&a->run_dir, a->instance, a->run_dir_buf, sizeof(a->run_dir_buf),
+				  err);
+
+	if (!rc)
+		rc = instance_arena(&a->arena, a->instance, a->arena_buf, sizeof(a->arena_buf),
+				    err);
+	return rc;
 }
 
 static int run(const struct args *a)
@@ -152,10 +152,11 @@ int main(int argc, char **argv)
 	r = parse(argc, argv, &err);
 	if (r == OPT_EXIT)
 		return 0;
+	if (r == OPT_OK)
+		r = fill_defaults(&args, &err);
 	if (r < 0) {
 		fprintf(stderr, "fsb-registryd: %s\n", err.msg);
 		return RD_EXIT_USAGE;
 	}
-	fill_defaults(&args);
 	return run(&args);
 }

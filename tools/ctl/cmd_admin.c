@@ -15,12 +15,6 @@ static struct {
 	const char *ref, *name, *pool, *output;
 } flags;
 
-#define OUTPUT_OPT                                                                                 \
-	{                                                                                          \
-		.name = "output", .letter = 'o', .kind = OPT_STRING, .arg = "text|json",           \
-		.help = "what to print", .def = "text", .string = &flags.output                    \
-	}
-
 static bool want_json(void)
 {
 	return !strcmp(flags.output, "json");
@@ -49,7 +43,7 @@ static const struct opt image_opts[] = {
 	 .arg = "POOL",
 	 .help = "agents of this pool; default: all",
 	 .string = &flags.pool},
-	OUTPUT_OPT,
+	CTL_OUTPUT_OPT("text|json", "text", &flags.output),
 	{.name = NULL},
 };
 
@@ -149,7 +143,7 @@ static const struct opt agents_opts[] = {
 	 .arg = "POOL",
 	 .help = "only agents of this pool",
 	 .string = &flags.pool},
-	OUTPUT_OPT,
+	CTL_OUTPUT_OPT("text|json", "text", &flags.output),
 	{.name = NULL},
 };
 
@@ -237,7 +231,8 @@ const struct ctl_command ctl_cmd_agents = {
 
 /* ---- pools ---- */
 
-static const struct opt pools_opts[] = {OUTPUT_OPT, {.name = NULL}};
+static const struct opt pools_opts[] = {CTL_OUTPUT_OPT("text|json", "text", &flags.output),
+					{.name = NULL}};
 
 static json_t *json_pool(const Fsb__V1__PoolInfo *p)
 {

@@ -31,13 +31,7 @@ static const struct opt list_opts[] = {
 	 .arg = "K=V,...",
 	 .help = "only sandboxes that have all of these",
 	 .string = &list_flags.labels},
-	{.name = "output",
-	 .letter = 'o',
-	 .kind = OPT_STRING,
-	 .arg = "text|json",
-	 .help = "what to print",
-	 .def = "text",
-	 .string = &list_flags.output},
+	CTL_OUTPUT_OPT("text|json", "text", &list_flags.output),
 	{.name = NULL},
 };
 
@@ -202,13 +196,7 @@ static struct {
 } get_flags;
 
 static const struct opt get_opts[] = {
-	{.name = "output",
-	 .letter = 'o',
-	 .kind = OPT_STRING,
-	 .arg = "yaml|json",
-	 .help = "what to print",
-	 .def = "yaml",
-	 .string = &get_flags.output},
+	CTL_OUTPUT_OPT("yaml|json", "yaml", &get_flags.output),
 	{.name = NULL},
 };
 

@@ -29,13 +29,7 @@ static const struct opt opts[] = {
 	 .kind = OPT_FLAG,
 	 .help = "return when the store has the sandbox",
 	 .flag = &flags.wait_stored},
-	{.name = "output",
-	 .letter = 'o',
-	 .kind = OPT_STRING,
-	 .arg = "text|json",
-	 .help = "what to print",
-	 .def = "text",
-	 .string = &flags.output},
+	CTL_OUTPUT_OPT("text|json", "text", &flags.output),
 	{.name = NULL},
 };
 

@@ -17,13 +17,7 @@ static struct {
 } stats_flags;
 
 static const struct opt stats_opts[] = {
-	{.name = "output",
-	 .letter = 'o',
-	 .kind = OPT_STRING,
-	 .arg = "text|json",
-	 .help = "what to print",
-	 .def = "text",
-	 .string = &stats_flags.output},
+	CTL_OUTPUT_OPT("text|json", "text", &stats_flags.output),
 	{.name = NULL},
 };
 

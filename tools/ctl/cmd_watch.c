@@ -90,13 +90,7 @@ static const struct opt wait_opts[] = {
 	 .kind = OPT_FLAG,
 	 .help = "exit as the sandbox did (128+N for signal N)",
 	 .flag = &wait_flags.exit_code},
-	{.name = "output",
-	 .letter = 'o',
-	 .kind = OPT_STRING,
-	 .arg = "text|json",
-	 .help = "what to print",
-	 .def = "text",
-	 .string = &wait_flags.output},
+	CTL_OUTPUT_OPT("text|json", "text", &wait_flags.output),
 	{.name = NULL},
 };
 

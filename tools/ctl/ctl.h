@@ -71,6 +71,13 @@ int ctl_call(struct ctl *ctl, const char *path, const ProtobufCMessage *request,
 /* The namespace of a command about one sandbox: "" is refused there. */
 int ctl_one_namespace(const struct ctl *ctl, struct err *err);
 
+/* The row of -o in a command's option table. The first of the values is the default. */
+#define CTL_OUTPUT_OPT(values, first, where)                                                       \
+	{                                                                                          \
+		.name = "output", .letter = 'o', .kind = OPT_STRING, .arg = (values),              \
+		.help = "what to print", .def = (first), .string = (where)                         \
+	}
+
 /* -o text|json|yaml: checks the value against the space-separated list. */
 int ctl_check_output(const char *value, const char *allowed, struct err *err);
 
