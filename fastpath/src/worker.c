@@ -24,7 +24,8 @@
 #define ATTACH_PAUSE_MS 50
 #define CURRENT_NS	NS_PER_S
 /* Those who only wait may last for ever: after this long they are told to ask another worker. */
-#define LINGER_NS (2 * NS_PER_S)
+#define LINGER_NS    (2 * NS_PER_S)
+#define HAND_OVER_NS (200 * NS_PER_MS)
 
 enum { METHODS_MAX = 32, OBJECTS_MAX = 500000, UNPACKED_MAX = 64 << 20 };
 
@@ -36,7 +37,7 @@ struct worker {
 	struct reg_self *me;
 	struct gloop *loop;
 	struct gloop_fd *watch;
-	struct gloop_timer *current;
+	struct gloop_timer *current, *handed_over;
 	struct gserver *server;
 	struct fp_service *svc;
 	struct gmethod methods[METHODS_MAX];
@@ -105,24 +106,27 @@ static void on_drained(void *arg)
 	gloop_stop(w->loop);
 }
 
-static int take_connections(struct worker *w);
-
-static void drain(struct worker *w)
+static void on_handed_over(void *arg)
 {
+	struct worker *w = arg;
 	uint64_t grace = (uint64_t)w->opts->drain_timeout_s * NS_PER_S;
 
-	if (w->draining)
-		return;
-	/* What the master passed before it learned is served, too: it gets its answers and then a
-	 * GOAWAY. */
-	(void)take_connections(w);
-	w->draining = true;
-	log_info("draining", "timeout_s=%d", w->opts->drain_timeout_s);
-	/* The master turns to the others; what crosses this is closed, and its client comes again.
-	 */
-	(void)send(w->sock, FP_SAYS_DRAINING, 1, MSG_NOSIGNAL);
 	fp_service_drain(w->svc, grace / 2 < LINGER_NS ? grace / 2 : LINGER_NS);
 	gserver_shutdown(w->server, grace, on_drained, w);
+}
+
+/*
+ * The master turns to the others at once. Connections that it passed before are served for a moment
+ * more, because a server that shuts down refuses the call that was already on its way.
+ */
+static void drain(struct worker *w)
+{
+	if (w->draining)
+		return;
+	w->draining = true;
+	log_info("draining", "timeout_s=%d", w->opts->drain_timeout_s);
+	(void)send(w->sock, FP_SAYS_DRAINING, 1, MSG_NOSIGNAL);
+	gloop_timer_set(w->handed_over, HAND_OVER_NS);
 }
 
 static void on_signal(void *arg, int signo)
@@ -213,7 +217,8 @@ static int start(struct worker *w, struct err *err)
 	opts.loop = w->loop;
 	w->svc = fp_service_new(&opts);
 	w->current = gloop_timer_new(w->loop, on_current_timer, w);
-	if (!w->svc || !w->current)
+	w->handed_over = gloop_timer_new(w->loop, on_handed_over, w);
+	if (!w->svc || !w->current || !w->handed_over)
 		return err_set(err, -ENOMEM, "out of memory for the service");
 	rc = start_server(w, err);
 	if (rc)
@@ -231,6 +236,8 @@ static void finish(struct worker *w)
 		gloop_fd_del(w->watch);
 	if (w->current)
 		gloop_timer_free(w->current);
+	if (w->handed_over)
+		gloop_timer_free(w->handed_over);
 	if (w->server)
 		gserver_free(w->server);
 	fp_service_free(w->svc);

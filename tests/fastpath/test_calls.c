@@ -36,7 +36,8 @@ static void make(const char *name)
 	label.value = value;
 	req.n_labels = 1;
 	req.labels = labels;
-	assert_int_equal(CALL_FASTPATH("CreateSandbox", &req, create_response), G_OK);
+	if (CALL_FASTPATH("CreateSandbox", &req, create_response) != G_OK)
+		fail_msg("creating '%s': %s", name, s.err.msg);
 	assert_string_equal(s.last_label, "rl");
 }
 
