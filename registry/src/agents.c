@@ -96,36 +96,38 @@ void reg__hint_publish(struct reg *reg, uint32_t agent)
 	}
 }
 
+/*
+ * The bit follows the word: whoever writes the bit looks at the word again, until they agree; a
+ * single second look is not enough (a release may stand between look and write while the next
+ * holder comes and goes). True when something was mended.
+ */
+static bool mask_settle(const a64 *slot, a64 *mask, uint64_t bit)
+{
+	for (bool mended = false;; mended = true) {
+		/* seq_cst [H2]: pairs with slot_take: whoever changes slot or bit looks at the
+		 * other one after */
+		bool used =
+			word_state(atomic_load_explicit(slot, memory_order_seq_cst)) != SLOT_FREE;
+
+		if (used == !!(atomic_load_explicit(mask, memory_order_seq_cst) & bit)) /* [H2] */
+			return mended;
+		if (used)
+			atomic_fetch_or_explicit(mask, bit, memory_order_seq_cst);
+		else
+			atomic_fetch_and_explicit(mask, ~bit, memory_order_seq_cst);
+	}
+}
+
 uint32_t reg__agent_heal(struct reg *reg, uint32_t agent)
 {
 	uint32_t mended = 0;
 
 	for (uint32_t s = 0; s < REG_SLOTS_PER_AGENT_MAX; s++) {
 		a64 *slot = reg__slot(reg, agent, s), *mask = reg__mask(reg, agent, s / 64);
-		uint64_t bit = UINT64_C(1) << (s % 64);
 
 		if (!slot || !mask)
 			break;
-		/* seq_cst [H2]: pairs with reg__slot_claim and slot_unmask: whoever changes slot or
-		 * bit looks at the other one after */
-		bool used =
-			word_state(atomic_load_explicit(slot, memory_order_seq_cst)) != SLOT_FREE;
-		bool set = atomic_load_explicit(mask, memory_order_seq_cst) & bit;
-
-		if (used == set)
-			continue;
-		mended++;
-		if (used) {
-			atomic_fetch_or_explicit(mask, bit, memory_order_seq_cst); /* [H2] */
-			if (word_state(atomic_load_explicit(slot, memory_order_seq_cst)) ==
-			    SLOT_FREE)
-				atomic_fetch_and_explicit(mask, ~bit, memory_order_seq_cst);
-		} else {
-			atomic_fetch_and_explicit(mask, ~bit, memory_order_seq_cst); /* [H2] */
-			if (word_state(atomic_load_explicit(slot, memory_order_seq_cst)) !=
-			    SLOT_FREE)
-				atomic_fetch_or_explicit(mask, bit, memory_order_seq_cst);
-		}
+		mended += mask_settle(slot, mask, UINT64_C(1) << (s % 64));
 	}
 	/* relaxed: compared for counting only */
 	int16_t before = atomic_load_explicit(reg__hint(reg, agent), memory_order_relaxed);
@@ -149,6 +151,23 @@ void reg__pool_full_clear(struct reg_pool *pool)
 			return;
 }
 
+void reg__room_begin(struct reg_self *me, uint32_t pool)
+{
+	/* relaxed: published by what makes the room, a release */
+	atomic_store_explicit(&me->part->releasing, pool + 1, memory_order_relaxed);
+}
+
+void reg__room_end(struct reg_self *me, uint32_t pool)
+{
+	struct reg_pool *p = reg__pool(me->reg, pool);
+
+	if (p)
+		reg__pool_full_clear(p);
+	/* release [F2]: pairs with release_under_way; who no longer sees the mark sees the cleared
+	 * memo */
+	atomic_store_explicit(&me->part->releasing, 0, memory_order_release);
+}
+
 /*
  * The slot word → FREE is the release; mask, hint and memo follow. In between, whoever remembers
  * that the pool is full is told to look for himself by the mark in our line, also when we are
@@ -160,15 +179,14 @@ void reg__slot_free(struct reg_self *me, uint32_t agent, uint32_t slot, uint32_t
 	struct reg *reg = me->reg;
 	a64 *word = reg__slot(reg, agent, slot), *mask = reg__mask(reg, agent, slot / 64);
 	struct reg_agent *a = reg__agent(reg, agent);
-	uint64_t bit = UINT64_C(1) << (slot % 64), w;
+	uint64_t w;
 
 	if (!word || !mask || !a)
 		return;
-	/* relaxed: constant while the agent is known */
-	uint32_t pool = atomic_load_explicit(&a->pool, memory_order_relaxed);
+	/* seq_cst [G4]: pairs with pool_move; looked at again below */
+	uint32_t pool = atomic_load_explicit(&a->pool, memory_order_seq_cst), now;
 
-	/* relaxed: published by the CAS below */
-	atomic_store_explicit(&me->part->releasing, pool + 1, memory_order_relaxed);
+	reg__room_begin(me, pool);
 	/* relaxed: checked again by the CAS */
 	w = atomic_load_explicit(word, memory_order_relaxed);
 	while (word_state(w) != SLOT_FREE && word_gen(w) == gen && word_record(w) == record)
@@ -178,16 +196,13 @@ void reg__slot_free(struct reg_self *me, uint32_t agent, uint32_t slot, uint32_t
 			    word, &w, cell_free(w), memory_order_seq_cst, memory_order_relaxed))
 			break;
 	(void)FAILPOINT("undo.slot-freed");
-	atomic_fetch_and_explicit(mask, ~bit, memory_order_seq_cst); /* [H2] */
-	if (word_state(atomic_load_explicit(word, memory_order_seq_cst)) != SLOT_FREE)
-		atomic_fetch_or_explicit(mask, bit, memory_order_seq_cst); /* taken meanwhile */
+	(void)mask_settle(word, mask, UINT64_C(1) << (slot % 64));
 	(void)FAILPOINT("undo.mask-cleared");
 	reg__hint_publish(reg, agent);
-	if (reg__pool(reg, pool))
-		reg__pool_full_clear(reg__pool(reg, pool));
-	/* release [F2]: pairs with release_under_way; who no longer sees the mark sees the cleared
-	 * memo */
-	atomic_store_explicit(&me->part->releasing, 0, memory_order_release);
+	now = atomic_load_explicit(&a->pool, memory_order_seq_cst); /* [G4] */
+	if (now != pool && reg__pool(reg, now)) /* the agent joined another pool meanwhile */
+		reg__pool_full_clear(reg__pool(reg, now));
+	reg__room_end(me, pool);
 }
 
 /* ---- pools and images ---- */
@@ -273,6 +288,32 @@ bool reg__image_of(struct reg_self *me, const char *ref, uint32_t *ret)
 	return true;
 }
 
+/* Writes the copy that readers do not use, then turns to it. A reader that is slower than two
+ * changes copies again. */
+static void cold_write(struct reg_agent *a, const struct reg_agent_info *info)
+{
+	/* relaxed: one writer */
+	uint64_t seq = atomic_load_explicit(&a->cold_seq, memory_order_relaxed);
+	struct reg_agent_cold cold = {.capacity = info->capacity,
+				      .shared_network = info->shared_network};
+
+	reg__text_copy(cold.name, sizeof(cold.name), info->name);
+	reg__text_copy(cold.node, sizeof(cold.node), info->node ? info->node : "");
+	reg__text_copy(cold.address, sizeof(cold.address), info->address ? info->address : "");
+	reg__text_copy(cold.host_ip, sizeof(cold.host_ip), info->host_ip ? info->host_ip : "");
+	reg__words_in((uint64_t *)(void *)&a->cold[(seq + 1) & 1], &cold, sizeof(cold));
+	/* release [G2]: pairs with reg__agent_cold */
+	atomic_store_explicit(&a->cold_seq, seq + 1, memory_order_release);
+}
+
+/* Before anybody finds the row: whoever does may join it at once. */
+static void agent_row_init(struct reg *reg, uint32_t idx, const char *name)
+{
+	/* relaxed: published by the index */
+	atomic_store_explicit(reg__hint(reg, idx), REG_HINT_FULL, memory_order_relaxed);
+	cold_write(reg__agent(reg, idx), &(struct reg_agent_info){.name = name});
+}
+
 /* A row that does not exist yet: cell, memory of its bitmap, key, index. Dying before the index
  * leaves an unused row (administration only; the row is one of many and found by nobody). */
 static enum reg_status row_add(struct reg_self *me, enum reg_cells_kind cells,
@@ -298,12 +339,13 @@ static enum reg_status row_add(struct reg_self *me, enum reg_cells_kind cells,
 	} else {
 		memcpy(reg__agent(reg, idx)->ns, a, strlen(a) + 1);
 		memcpy(reg__agent(reg, idx)->name, b, strlen(b) + 1);
+		agent_row_init(reg, idx, b);
 	}
 	if (!st)
 		st = reg__index_insert(reg, index, &key, idx, word_gen(word), &other);
 	if (st) {
 		(void)reg__cell_free(reg, cells, idx, word);
-		if (st == REG_NAME_EXISTS && other.committed) {
+		if (st == REG_NAME_EXISTS && other.gen) {
 			*ret = other.cell; /* another process was first with the same row */
 			return REG_OK;
 		}
@@ -328,7 +370,7 @@ enum reg_status reg__agent_grow(struct reg_self *me, uint32_t agent, uint32_t sl
 	struct reg_agent *a = reg__agent(me->reg, agent);
 
 	for (uint32_t i = 0; i * REG_CHUNK_SLOTS < slots; i++) {
-		uint32_t idx;
+		uint32_t idx, none = 0;
 		uint64_t word;
 
 		if (chunk_of(a, i) != REG_NIL)
@@ -340,28 +382,13 @@ enum reg_status reg__agent_grow(struct reg_self *me, uint32_t agent, uint32_t sl
 
 		if (st)
 			return st;
-		/* release [G1]: pairs with chunk_of */
-		atomic_store_explicit(&a->chunk[i], idx + 1, memory_order_release);
+		/* release [G1]: pairs with chunk_of; an adoption may grow it at the same time */
+		if (!atomic_compare_exchange_strong_explicit(&a->chunk[i], &none, idx + 1,
+							     memory_order_release,
+							     memory_order_relaxed))
+			(void)reg__cell_free(me->reg, CELLS_CHUNKS, idx, word);
 	}
 	return REG_OK;
-}
-
-/* Writes the copy that readers do not use, then turns to it. A reader that is slower than two
- * changes copies again. */
-static void cold_write(struct reg_agent *a, const struct reg_agent_info *info)
-{
-	/* relaxed: one writer */
-	uint64_t seq = atomic_load_explicit(&a->cold_seq, memory_order_relaxed);
-	struct reg_agent_cold cold = {.capacity = info->capacity,
-				      .shared_network = info->shared_network};
-
-	reg__text_copy(cold.name, sizeof(cold.name), info->name);
-	reg__text_copy(cold.node, sizeof(cold.node), info->node ? info->node : "");
-	reg__text_copy(cold.address, sizeof(cold.address), info->address ? info->address : "");
-	reg__text_copy(cold.host_ip, sizeof(cold.host_ip), info->host_ip ? info->host_ip : "");
-	reg__words_in((uint64_t *)(void *)&a->cold[(seq + 1) & 1], &cold, sizeof(cold));
-	/* release [G2]: pairs with reg__agent_cold */
-	atomic_store_explicit(&a->cold_seq, seq + 1, memory_order_release);
 }
 
 void reg__agent_cold(const struct reg_agent *a, struct reg_agent_cold *ret)
@@ -401,32 +428,23 @@ static void pool_move(struct reg *reg, struct reg_agent *a, uint32_t agent, uint
 
 	if (old) /* relaxed: nominates only */
 		atomic_fetch_and_explicit(&old[agent / 64], ~bit, memory_order_relaxed);
-	/* relaxed: read again under the hot word's order */
-	atomic_store_explicit(&a->pool, pool, memory_order_relaxed);
+	/* seq_cst [G4]: pairs with reg__slot_free; before the hot word makes it ready there */
+	atomic_store_explicit(&a->pool, pool, memory_order_seq_cst);
 	/* release [G3]: pairs with place.c; the agent's row before its bit */
 	atomic_fetch_or_explicit(&reg__pool_bits(reg, pool)[agent / 64], bit, memory_order_release);
 }
 
 enum reg_status reg__agent_intern(struct reg_self *me, const char *ns, const char *name,
-				  uint32_t pool, uint32_t *ret)
+				  uint32_t *ret)
 {
-	struct reg *reg = me->reg;
 	struct reg_key key = reg__key_text(ns, name);
 	struct reg_hit hit;
-	enum reg_status st;
 
-	if (reg__index_find(reg, INDEX_AGENTS, &key, &hit)) {
+	if (reg__index_find(me->reg, INDEX_AGENTS, &key, &hit)) {
 		*ret = hit.cell;
 		return REG_OK;
 	}
-	st = row_add(me, CELLS_AGENTS, INDEX_AGENTS, ns, name, REG_LIMIT_AGENTS, ret);
-	if (st)
-		return st;
-	atomic_store_explicit(reg__hint(reg, *ret), REG_HINT_FULL,
-			      memory_order_relaxed); /* not ready */
-	cold_write(reg__agent(reg, *ret), &(struct reg_agent_info){.name = name});
-	pool_move(reg, reg__agent(reg, *ret), *ret, pool);
-	return REG_OK;
+	return row_add(me, CELLS_AGENTS, INDEX_AGENTS, ns, name, REG_LIMIT_AGENTS, ret);
 }
 
 enum reg_status reg_agent_join(struct reg_self *me, const struct reg_agent_info *info,
@@ -444,7 +462,7 @@ enum reg_status reg_agent_join(struct reg_self *me, const struct reg_agent_info 
 	st = reg__pool_intern(me, info->ns, info->pool, &pool);
 	if (st)
 		return st;
-	st = reg__agent_intern(me, info->ns, info->name, pool, &idx);
+	st = reg__agent_intern(me, info->ns, info->name, &idx);
 	if (st)
 		return st;
 	st = reg__agent_grow(me, idx, slots);
@@ -469,17 +487,14 @@ enum reg_status reg_agent_set_ready(struct reg_self *me, reg_agent_id agent, boo
 
 	if (!a)
 		return REG_NOT_FOUND;
-	/* relaxed: one writer; seq_cst store [H1]: the truth before the hint */
+	/* relaxed, both: one writer; seq_cst store [H1]: the truth before the hint */
 	uint64_t hot = atomic_load_explicit(&a->hot, memory_order_relaxed);
+	uint32_t pool = atomic_load_explicit(&a->pool, memory_order_relaxed);
 
+	reg__room_begin(me, pool);
 	atomic_store_explicit(&a->hot, hot_make(hot_slots(hot), ready), memory_order_seq_cst);
 	reg__hint_publish(me->reg, agent.idx);
-	/* relaxed: one writer */
-	struct reg_pool *p =
-		reg__pool(me->reg, atomic_load_explicit(&a->pool, memory_order_relaxed));
-
-	if (p)
-		reg__pool_full_clear(p);
+	reg__room_end(me, pool);
 	return REG_OK;
 }
 
@@ -513,6 +528,9 @@ enum reg_status reg_agent_set_images(struct reg_self *me, reg_agent_id agent,
 		return REG_NOT_FOUND;
 	if (count > REG_AGENT_IMAGES_MAX)
 		return REG_TOO_LARGE;
+	/* relaxed: one writer */
+	uint32_t pool = atomic_load_explicit(&a->pool, memory_order_relaxed);
+
 	for (uint32_t i = 0; i < count; i++) {
 		uint32_t img;
 		enum reg_status st;
@@ -525,9 +543,11 @@ enum reg_status reg_agent_set_images(struct reg_self *me, reg_agent_id agent,
 			if (st)
 				return st;
 		}
-		/* seq_cst [F1]: before the memo is cleared below */
+		reg__room_begin(me, pool);
+		/* seq_cst [F1]: before the memo is cleared */
 		atomic_fetch_or_explicit(&reg__image_bits(reg, img)[agent.idx / 64], bit,
 					 memory_order_seq_cst);
+		reg__room_end(me, pool);
 	}
 	for (uint32_t img = 0; img < reg__cells_high(reg, CELLS_IMAGES); img++) {
 		struct reg_image *row = reg__image(reg, img);
@@ -540,10 +560,5 @@ enum reg_status reg_agent_set_images(struct reg_self *me, reg_agent_id agent,
 			atomic_fetch_and_explicit(&bits[agent.idx / 64], ~bit,
 						  memory_order_relaxed);
 	}
-	struct reg_pool *p = reg__pool(
-		reg, atomic_load_explicit(&a->pool, memory_order_relaxed)); /* one writer */
-
-	if (p)
-		reg__pool_full_clear(p);
 	return REG_OK;
 }

@@ -46,6 +46,7 @@ static uint64_t layout_stamp(void)
 		sizeof(struct reg_part),
 		offsetof(struct reg_part, hist),
 		offsetof(struct reg_part, releasing),
+		offsetof(struct reg_part, changing),
 		offsetof(struct reg_header, parts_high),
 		sizeof(struct reg_bucket),
 		sizeof(struct reg_agent),
@@ -357,9 +358,14 @@ enum reg_status reg_create(const char *path, const struct reg_limits *limits, st
 	struct reg_limits lim;
 	enum reg_status st;
 	char tmp[4096];
+	uint32_t some;
 
-	if (!limits_fill(limits, &lim) ||
-	    snprintf(tmp, sizeof(tmp), "%s.tmp-%d", path, (int)getpid()) >= (int)sizeof(tmp))
+	/* by chance, and not by the process alone: in a pod the number is the same after each
+	 * restart */
+	if (getrandom(&some, sizeof(some), 0) != sizeof(some))
+		return REG_IO;
+	if (!limits_fill(limits, &lim) || snprintf(tmp, sizeof(tmp), "%s.tmp-%d-%08x", path,
+						   (int)getpid(), some) >= (int)sizeof(tmp))
 		return REG_INVALID;
 	struct reg *reg = reg_new(path);
 

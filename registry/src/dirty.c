@@ -46,16 +46,23 @@ void reg__dirty_mark(struct reg *reg, uint32_t idx, bool urgent)
 		 * taker of the bit sees both */
 		atomic_fetch_or_explicit(&bits(reg, REGION_URGENT)[idx / 64], bit,
 					 memory_order_release);
-		atomic_store_explicit(&reg->hdr->urgent_pending, 1,
-				      memory_order_release); /* [D4] */
 	}
 	/* seq_cst [D3]: the bit before the look at the sleeper; release part: the change before its
 	 * bit */
 	atomic_fetch_or_explicit(&bits(reg, REGION_DIRTY)[idx / 64], bit, memory_order_seq_cst);
-	if (atomic_load_explicit(&reg->hdr->dirty_sleeping, memory_order_seq_cst)) { /* [D3] */
-		atomic_store_explicit(&reg->hdr->dirty_sleeping, 0, memory_order_seq_cst);
-		reg_dirty_kick(reg);
-	}
+	if (urgent) /* after the bit: whoever takes this away finds it */
+		atomic_store_explicit(&reg->hdr->urgent_pending, 1,
+				      memory_order_release); /* [D4] */
+	uint32_t sleeping =
+		atomic_load_explicit(&reg->hdr->dirty_sleeping, memory_order_seq_cst); /* [D3] */
+
+	if (!sleeping)
+		return;
+	/* The kick first: who dies or stops before it leaves it to the next one. The mark names the
+	 * sleep, so that a late one takes back no later mark. */
+	reg_dirty_kick(reg);
+	(void)atomic_compare_exchange_strong_explicit(&reg->hdr->dirty_sleeping, &sleeping, 0,
+						      memory_order_seq_cst, memory_order_relaxed);
 }
 
 /* Takes bits of one word while there is room. Urgent ones are in the urgent map as well as in the
@@ -171,7 +178,7 @@ void reg_dirty_wait(struct reg_self *me, uint64_t timeout_ns)
 	/* seq_cst [D3]: pairs with reg__dirty_mark and reg_dirty_kick: announce, look, sleep */
 	uint32_t seq = atomic_load_explicit(&h->dirty_seq, memory_order_seq_cst);
 
-	atomic_store_explicit(&h->dirty_sleeping, 1, memory_order_seq_cst);
+	atomic_store_explicit(&h->dirty_sleeping, seq << 1 | 1, memory_order_seq_cst);
 	if (!any_marked(me->reg, REGION_DIRTY))
 		(void)reg__futex_wait(&h->dirty_seq, seq, timeout_ns);
 	atomic_store_explicit(&h->dirty_sleeping, 0, memory_order_seq_cst); /* [D3] */

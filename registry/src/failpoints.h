@@ -27,6 +27,7 @@
 	X("undo.name-freed")                                                                       \
 	X("undo.request-freed")                                                                    \
 	X("undo.blobs-freed")                                                                      \
+	X("undo.record-gone")                                                                      \
 	X("undo.record-freed")                                                                     \
 	X("stop.marked")                                                                           \
 	X("stopped.moved")                                                                         \

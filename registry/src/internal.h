@@ -179,9 +179,16 @@ bool reg__find_image(const struct reg *reg, const char *ref, uint32_t *ret);
 enum reg_status reg__pool_intern(struct reg_self *me, const char *ns, const char *name,
 				 uint32_t *ret);
 enum reg_status reg__agent_intern(struct reg_self *me, const char *ns, const char *name,
-				  uint32_t pool, uint32_t *ret);
+				  uint32_t *ret);
 void reg__pool_full_clear(struct reg_pool *pool);
+/* Around anything that makes room in a pool: between the two nobody trusts a memo of "full". */
+void reg__room_begin(struct reg_self *me, uint32_t pool);
+void reg__room_end(struct reg_self *me, uint32_t pool);
 enum reg_status reg__agent_grow(struct reg_self *me, uint32_t agent, uint32_t slots);
+
+/* ---- restore.c ---- */
+/* The slot that the placement names is held by that record. */
+bool reg__place_held(const struct reg *reg, uint64_t place, uint32_t record);
 
 /* ---- place.c ---- */
 /* Takes a slot for the record on the best agent of the pool and its ports; stores the placement in
@@ -191,6 +198,7 @@ enum reg_status reg__place(struct reg_self *me, uint32_t pool, uint32_t image, u
 /* Takes any free slot of that agent, also one beyond its capacity when over. */
 bool reg__slot_claim(struct reg_self *me, uint32_t agent, uint32_t record, bool over,
 		     uint32_t *ret_slot, uint32_t *ret_gen);
+/* Idempotent: what this record has already, it keeps. */
 enum reg_status reg__ports_claim(struct reg *reg, uint32_t agent, uint32_t record, uint32_t gen);
 void reg__ports_free(struct reg *reg, uint32_t agent, uint32_t record, uint32_t gen,
 		     uint32_t limit);
@@ -209,10 +217,14 @@ enum reg_status reg__rec_new(struct reg_self *me, const struct reg_request *req,
 /* A record CLAIMED by me: everything that it holds is taken back. Idempotent: a reaper may repeat
  * it. */
 void reg__undo(struct reg_self *me, uint32_t idx);
-/* Slot and ports of a record that stays (EXITED, EXPIRED). Idempotent. */
+/* Slot and ports of a record that stays (EXITED, EXPIRED). Idempotent; nothing when the record is
+ * of another generation by now. */
 void reg__unplace(struct reg_self *me, uint32_t idx, struct reg_rec *rec, uint32_t gen);
+/* Before a change after which the record is nobody's: who dies before reg__changed leaves the mark
+ * in its line, and its reaper tells the others. */
+void reg__changing(struct reg_self *me, uint32_t idx);
 /* After each visible change: revision, dirty bit, watchers. */
-void reg__changed(struct reg *reg, uint32_t idx, struct reg_rec *rec);
+void reg__changed(struct reg_self *me, uint32_t idx, struct reg_rec *rec);
 
 /* ---- dirty.c ---- */
 void reg__dirty_mark(struct reg *reg, uint32_t idx, bool urgent);

@@ -97,7 +97,7 @@ struct reg_header {
 	_Alignas(REG_LINE) a64 epoch;	  /* controller epoch; owner writes */
 	a32 store_loaded;		  /* crdsync or the owner sets, once */
 	_Alignas(REG_LINE) a32 dirty_seq; /* futex of crdsync */
-	a32 dirty_sleeping;		  /* crdsync sets before it sleeps, who marks clears */
+	a32 dirty_sleeping;		  /* dirty_seq << 1 | 1 while crdsync sleeps */
 	a32 urgent_pending;
 	a32 parts_high; /* participants at and above were never used; only grows */
 	_Alignas(REG_LINE)
@@ -118,6 +118,8 @@ struct reg_part {
 	_Alignas(REG_LINE) a64 reserved, committed, aborted, refused;
 	a32 releasing; /* pool + 1: a slot of it becomes free, and the memo of "full" is not cleared
 			  yet */
+	a32 changing;  /* record + 1: perhaps changed by it, and revision, dirty bit and watchers
+			  not yet */
 	_Alignas(REG_LINE) a64 hist[REG_HIST_MAX][REG_HIST_BUCKETS];
 	a64 hist_max[REG_HIST_MAX];
 };

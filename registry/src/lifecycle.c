@@ -44,13 +44,14 @@ static void exit_store(struct reg_rec *rec, uint32_t gen, const struct reg_exit 
 }
 
 /* Runs one transition in its CAS loop. *ret_before and *ret_after are the words around it. */
-static enum reg_status apply(struct reg *reg, reg_sandbox_id id, transition_fn fn,
+static enum reg_status apply(struct reg_self *me, reg_sandbox_id id, transition_fn fn,
 			     struct reg_rec **ret_rec, uint64_t *ret_before, uint64_t *ret_after)
 {
 	a64 *word;
 
-	if (!reg__rec_is(reg, id, ret_rec, &word, ret_before))
+	if (!reg__rec_is(me->reg, id, ret_rec, &word, ret_before))
 		return REG_STALE;
+	reg__changing(me, id.idx);
 	do {
 		enum reg_status st = word_gen(*ret_before) == id.gen && word_state(*ret_before)
 					     ? fn(*ret_before, ret_after)
@@ -82,7 +83,7 @@ enum reg_status reg_stop(struct reg_self *me, reg_sandbox_id sandbox, enum reg_s
 	struct reg_rec *rec;
 	uint64_t before, after;
 	enum reg_status st =
-		apply(me->reg, sandbox, reason == REG_STOP_DELETE ? to_stop_delete : to_stop_expire,
+		apply(me, sandbox, reason == REG_STOP_DELETE ? to_stop_delete : to_stop_expire,
 		      &rec, &before, &after);
 
 	if (st)
@@ -90,7 +91,7 @@ enum reg_status reg_stop(struct reg_self *me, reg_sandbox_id sandbox, enum reg_s
 	(void)FAILPOINT("stop.marked");
 	if (ret_prior)
 		*ret_prior = (enum reg_state)word_state(before);
-	reg__changed(me->reg, sandbox.idx, rec);
+	reg__changed(me, sandbox.idx, rec);
 	return REG_OK;
 }
 
@@ -98,7 +99,7 @@ enum reg_status reg_stop(struct reg_self *me, reg_sandbox_id sandbox, enum reg_s
 static void settled(struct reg_self *me, reg_sandbox_id id, struct reg_rec *rec)
 {
 	reg__unplace(me, id.idx, rec, id.gen);
-	reg__changed(me->reg, id.idx, rec);
+	reg__changed(me, id.idx, rec);
 }
 
 enum reg_status reg_stopped(struct reg_self *me, reg_sandbox_id sandbox,
@@ -112,6 +113,7 @@ enum reg_status reg_stopped(struct reg_self *me, reg_sandbox_id sandbox,
 		return REG_STALE;
 	if (exit)
 		exit_store(rec, sandbox.gen, exit);
+	reg__changing(me, sandbox.idx);
 	do {
 		enum reg_status st = word_gen(w) == sandbox.gen && word_state(w)
 					     ? rec_to_stopped(w, me->idx, &next)
@@ -147,7 +149,7 @@ enum reg_status reg_exited(struct reg_self *me, reg_sandbox_id sandbox, const st
 	/* before the state that lets others read it */
 	exit_store(rec, sandbox.gen, exit);
 	(void)FAILPOINT("exited.noted");
-	st = apply(me->reg, sandbox, rec_to_exited, &rec, &before, &after);
+	st = apply(me, sandbox, rec_to_exited, &rec, &before, &after);
 	if (st)
 		return st;
 	(void)FAILPOINT("exited.moved");
@@ -160,27 +162,37 @@ enum reg_status reg_lost(struct reg_self *me, reg_sandbox_id sandbox, const char
 {
 	struct reg_rec *rec;
 	uint64_t before, after;
-	enum reg_status st = apply(me->reg, sandbox, rec_to_lost, &rec, &before, &after);
+	enum reg_status st = apply(me, sandbox, rec_to_lost, &rec, &before, &after);
 
 	if (st)
 		return st;
 	if (message && *message)
 		st = reg__blob_swap(me, sandbox.idx, sandbox.gen, &rec->message, message,
 				    (uint32_t)strnlen(message, REG_MESSAGE_MAX));
-	reg__changed(me->reg, sandbox.idx, rec);
+	reg__changed(me, sandbox.idx, rec);
 	return st;
 }
 
 enum reg_status reg_found(struct reg_self *me, reg_sandbox_id sandbox)
 {
 	struct reg_rec *rec;
+	a64 *word;
 	uint64_t before, after;
-	enum reg_status st = apply(me->reg, sandbox, rec_to_found, &rec, &before, &after);
+	enum reg_status st;
 
+	if (!reg__rec_is(me->reg, sandbox, &rec, &word, &before))
+		return REG_STALE;
+	/* acquire [R3] */
+	uint64_t place = atomic_load_explicit(&rec->place, memory_order_acquire);
+
+	/* from the store, or given up half-way: it needs a slot of its own */
+	if (word_state(before) == REG_LOST && !(place & PLACE_HELD))
+		return reg_adopt(me, sandbox, (reg_agent_id){place_agent(place)});
+	st = apply(me, sandbox, rec_to_found, &rec, &before, &after);
 	if (st)
 		return st;
 	(void)reg__blob_swap(me, sandbox.idx, sandbox.gen, &rec->message, NULL, 0);
-	reg__changed(me->reg, sandbox.idx, rec);
+	reg__changed(me, sandbox.idx, rec);
 	return REG_OK;
 }
 
@@ -196,8 +208,8 @@ static bool tagged_store(a64 *field, uint32_t gen, int64_t (*change)(int64_t old
 		if (tagged_gen(old) != gen)
 			return false;
 	} while (!atomic_compare_exchange_weak_explicit(
-		field, &old, tagged_make(change(tagged_value(old), arg), gen), memory_order_relaxed,
-		memory_order_relaxed));
+		field, &old, tagged_make(change(tagged_value(old), arg), gen), memory_order_release,
+		memory_order_relaxed)); /* release: the mark of reg__changing before it */
 	return true;
 }
 
@@ -232,6 +244,7 @@ enum reg_status reg_update(struct reg_self *me, reg_sandbox_id sandbox, const st
 		return REG_TOO_LARGE;
 	if (!reg__rec_is(me->reg, sandbox, &rec, &word, &w) || !rec_state_visible(word_state(w)))
 		return REG_STALE;
+	reg__changing(me, sandbox.idx);
 	if (u->fields & REG_SET_LABELS) {
 		enum reg_status st = reg__blob_swap(me, sandbox.idx, sandbox.gen, &rec->labels,
 						    u->labels, u->labels_len);
@@ -244,6 +257,6 @@ enum reg_status reg_update(struct reg_self *me, reg_sandbox_id sandbox, const st
 	if (u->fields & (REG_SET_POLICY | REG_SET_RECOVERY) &&
 	    !tagged_store(&rec->policy, sandbox.gen, set_policy, u))
 		return REG_STALE;
-	reg__changed(me->reg, sandbox.idx, rec);
+	reg__changed(me, sandbox.idx, rec);
 	return REG_OK;
 }

@@ -12,7 +12,6 @@
 
 struct choice {
 	const a64 *pool, *image;  /* bitmaps of agents; image NULL: any */
-	bool without;		  /* the agents without the image */
 	const uint64_t *excluded; /* NULL: none */
 	uint32_t words;
 };
@@ -27,7 +26,7 @@ static inline uint64_t candidates(const struct choice *c, uint32_t w)
 		 * of the call */
 		uint64_t img = atomic_load_explicit(&c->image[w], memory_order_relaxed);
 
-		m &= c->without ? ~img : img;
+		m &= img;
 	}
 	return c->excluded ? m & ~c->excluded[w] : m;
 }
@@ -305,28 +304,36 @@ static bool ports_taken(const struct reg *reg, uint32_t agent, const uint16_t *p
 
 /* ---- one agent ---- */
 
+struct search {
+	uint32_t record, pool, image;
+	uint16_t ports[REG_PORTS_MAX];
+	uint32_t port_count;
+	bool conflict; /* some agent with room had a port in use */
+};
+
 /*
  * Slot, placement, ports, in this order; undone in reverse. Dying after the slot: the reaper finds
  * the slot by our index. After the placement: by the record, which is CLAIMED and ours. REG_OK,
  * REG_STALE (no free slot there), REG_PORT_CONFLICT, or a lack of memory.
  */
-static enum reg_status take_on(struct reg_self *me, uint32_t agent, uint32_t record, uint32_t ports,
-			       struct reg_lease *ret)
+static enum reg_status take_on(struct reg_self *me, const struct search *s, uint32_t agent,
+			       uint32_t slot, struct reg_lease *ret)
 {
 	struct reg *reg = me->reg;
-	struct reg_rec *rec = reg__rec(reg, record);
-	uint32_t slot, gen;
+	struct reg_rec *rec = reg__rec(reg, s->record);
+	uint32_t gen;
 	enum reg_status st;
 
-	if (!reg__slot_claim(me, agent, record, false, &slot, &gen))
+	if (slot != REG_NIL ? !slot_take(me, agent, slot, s->record, &gen)
+			    : !reg__slot_claim(me, agent, s->record, false, &slot, &gen))
 		return REG_STALE;
 	/* release [R3]: pairs with record_matches in index.c */
 	atomic_store_explicit(&rec->place, place_make(agent, slot, gen), memory_order_release);
 	(void)FAILPOINT("reserve.placed");
-	if (ports) {
-		st = reg__ports_claim(reg, agent, record, ret->sandbox.gen);
+	if (s->port_count) {
+		st = reg__ports_claim(reg, agent, s->record, ret->sandbox.gen);
 		if (st) {
-			reg__unplace(me, record, rec, ret->sandbox.gen);
+			reg__unplace(me, s->record, rec, ret->sandbox.gen);
 			return st;
 		}
 	}
@@ -336,20 +343,14 @@ static enum reg_status take_on(struct reg_self *me, uint32_t agent, uint32_t rec
 	return REG_OK;
 }
 
-struct search {
-	uint32_t record, pool, image;
-	uint16_t ports[REG_PORTS_MAX];
-	uint32_t port_count;
-	bool conflict; /* some agent with room had a port in use */
-};
-
+/* slot REG_NIL: any by the mask, which nominates only. */
 static enum reg_status try_agent(struct reg_self *me, struct search *s, uint32_t agent,
-				 struct reg_lease *ret)
+				 uint32_t slot, struct reg_lease *ret)
 {
 	enum reg_status st = REG_PORT_CONFLICT;
 
 	if (!s->port_count || !ports_taken(me->reg, agent, s->ports, s->port_count))
-		st = take_on(me, agent, s->record, s->port_count, ret);
+		st = take_on(me, s, agent, slot, ret);
 	if (st == REG_PORT_CONFLICT) {
 		s->conflict = true;
 		me->excluded[agent / 64] |= UINT64_C(1) << (agent % 64);
@@ -367,7 +368,7 @@ static enum reg_status by_hint(struct reg_self *me, struct search *s, const stru
 			       struct reg_lease *ret)
 {
 	for (uint32_t agent, failed = 0; (agent = nominate(me, c)) != REG_NIL;) {
-		enum reg_status st = try_agent(me, s, agent, ret);
+		enum reg_status st = try_agent(me, s, agent, REG_NIL, ret);
 
 		if (st != REG_STALE && st != REG_PORT_CONFLICT)
 			return st;
@@ -421,10 +422,13 @@ static enum reg_status by_word(struct reg_self *me, struct search *s, const stru
 				if (!room_by_words(me->reg, agent, hot_slots(hot)))
 					break;
 				(void)reg__agent_heal(me->reg, agent);
-				st = try_agent(me, s, agent, ret);
-				if (st != REG_STALE && st != REG_PORT_CONFLICT)
+				/* exactly this word: its mask bit may be in the hands of one who
+				 * stands still */
+				st = try_agent(me, s, agent, i, ret);
+				if (st == REG_PORT_CONFLICT)
+					break;
+				if (st != REG_STALE)
 					return st;
-				break;
 			}
 		}
 	}
@@ -451,24 +455,24 @@ static bool release_under_way(const struct reg *reg, uint32_t pool)
 	return false;
 }
 
-#define MEMO_WITHOUT UINT32_C(0x80000000) /* the group of agents without that image */
-
 static struct reg_full_memo *memo_of(struct reg_self *me, uint32_t pool, uint32_t image)
 {
-	/* the two groups of an image must not share a place: a refusal looks at both */
-	return &me->memo[(pool * 31 + (image & ~MEMO_WITHOUT) * 2 + (image >> 31)) % FULL_MEMOS];
+	/* the two groups of a request must not share a place: a refusal looks at both */
+	return &me->memo[image == REG_NIL
+				 ? pool * 31 % (FULL_MEMOS / 2)
+				 : FULL_MEMOS / 2 + (pool * 31 + image) % (FULL_MEMOS / 2)];
 }
 
 /*
- * One group of candidates (those with the image; then the others): hints, then the pass. "Full" is
- * remembered in this process under the pool's number; a release, or anything that makes room, moves
- * the number on when somebody may remember.
+ * One group of candidates (those with the image; then all of the pool): hints, then the pass.
+ * "Full" is remembered in this process under the pool's number; a release, or anything that makes
+ * room, moves the number on when somebody may remember.
  */
 static enum reg_status from_group(struct reg_self *me, struct search *s, const struct choice *c,
-				  uint32_t memo_image, struct reg_lease *ret)
+				  uint32_t image, struct reg_lease *ret)
 {
 	struct reg_pool *pool = reg__pool(me->reg, s->pool);
-	struct reg_full_memo *memo = memo_of(me, s->pool, memo_image);
+	struct reg_full_memo *memo = memo_of(me, s->pool, image);
 	enum reg_status st = by_hint(me, s, c, ret);
 
 	if (st != REG_STALE)
@@ -479,11 +483,11 @@ static enum reg_status from_group(struct reg_self *me, struct search *s, const s
 	uint64_t full = atomic_fetch_or_explicit(&pool->full, 1, memory_order_seq_cst);
 
 	if (!look && !s->port_count && (full & 1) && memo->pool == s->pool + 1 &&
-	    memo->image == memo_image + 1 && memo->full == full)
+	    memo->image == image + 1 && memo->full == full)
 		return REG_STALE;
 	st = by_word(me, s, c, ret);
 	if (st == REG_STALE && !s->port_count && !look)
-		*memo = (struct reg_full_memo){s->pool + 1, memo_image + 1, full | 1};
+		*memo = (struct reg_full_memo){s->pool + 1, image + 1, full | 1};
 	return st;
 }
 
@@ -509,8 +513,10 @@ enum reg_status reg__place(struct reg_self *me, uint32_t pool, uint32_t image, u
 	if (c.image)
 		st = from_group(me, &s, &c, image, ret);
 	if (st == REG_STALE) {
-		c.without = true;
-		st = from_group(me, &s, &c, c.image ? image | MEMO_WITHOUT : REG_NIL, ret);
+		/* All of them, so that an agent whose images change between the two passes is not
+		 * missed by both; who has the image had no room a moment ago. */
+		c.image = NULL;
+		st = from_group(me, &s, &c, REG_NIL, ret);
 	}
 	if (st != REG_STALE)
 		return st;

@@ -65,14 +65,23 @@ static void orphan(struct reaping *r, uint32_t idx, uint64_t w)
 		r->fn(r->arg, &o);
 }
 
-/* It died while it adopted: nobody's again, with the slot that it may have by now (reap_slot makes
- * that one BUSY). */
-static bool unadopt(struct reaping *r, a64 *word, uint64_t *w)
+/*
+ * It died while it adopted: nobody's again, with the slot and the ports that it was given, or
+ * without. Until the CAS nobody else moves the record, so the placement can be made whole before.
+ */
+static bool unadopt(struct reaping *r, uint32_t idx, a64 *word, uint64_t *w)
 {
-	uint64_t next;
+	struct reg *reg = r->me->reg;
+	struct reg_rec *rec = reg__rec(reg, idx);
+	/* acquire [R3] */
+	uint64_t next, place = atomic_load_explicit(&rec->place, memory_order_acquire);
 
 	if (rec_to_unadopted(*w, r->dead, &next))
 		return false;
+	if (reg__place_held(reg, place, idx)) /* reap_slot makes it BUSY */
+		(void)reg__ports_claim(reg, place_agent(place), idx, word_gen(*w));
+	else
+		reg__unplace(r->me, idx, rec, word_gen(*w));
 	/* acq_rel [R1] */
 	if (!atomic_compare_exchange_strong_explicit(word, w, next, memory_order_acq_rel,
 						     memory_order_relaxed))
@@ -113,10 +122,12 @@ static void reap_record(struct reaping *r, uint32_t idx)
 			return;
 		case REG_LOST:
 		case REG_RESTORED:
-			if (!unadopt(r, word, &w))
-				continue;
-			if (word_state(w) == REG_EXITED)
+			if (!unadopt(r, idx, word, &w))
+				continue; /* an exit or a delete was marked */
+			if (word_state(w) == REG_EXITED) {
 				reg__unplace(r->me, idx, rec, word_gen(w));
+				reg__changed(r->me, idx, rec);
+			}
 			return;
 		default:
 			return;
@@ -176,6 +187,25 @@ static void reap_blobs(struct reaping *r)
 	}
 }
 
+/* Where it made room, and what it changed, without having told the others. By [P1] before the index
+ * is given away. */
+static void reap_marks(struct reaping *r, struct reg_part *part)
+{
+	/* acquire: pairs with reg__changed */
+	uint32_t changing = atomic_load_explicit(&part->changing, memory_order_acquire);
+	/* acquire [F2] */
+	uint32_t releasing = atomic_load_explicit(&part->releasing, memory_order_acquire);
+	struct reg_pool *pool = releasing ? reg__pool(r->me->reg, releasing - 1) : NULL;
+	struct reg_rec *rec = changing ? reg__rec(r->me->reg, changing - 1) : NULL;
+
+	if (pool)
+		reg__pool_full_clear(pool);
+	if (rec && r->dead != r->me->idx) /* at worst a mark too many */
+		reg__changed(r->me, changing - 1, rec);
+	atomic_store_explicit(&part->releasing, 0, memory_order_release); /* [F2] */
+	atomic_store_explicit(&part->changing, 0, memory_order_release);
+}
+
 void reg__reap_holdings(struct reg_self *me, uint32_t idx,
 			void (*fn)(void *arg, const struct reg_orphan *orphan), void *arg,
 			struct reg_reap_result *res)
@@ -192,9 +222,7 @@ void reg__reap_holdings(struct reg_self *me, uint32_t idx,
 			reap_slot(&r, a, s);
 	(void)FAILPOINT("reap.slots-done");
 	reap_blobs(&r);
-	/* relaxed: what it was releasing is released, the memo cleared; by [P1] before the index is
-	 * given away */
-	atomic_store_explicit(&reg__part(me->reg, idx)->releasing, 0, memory_order_relaxed);
+	reap_marks(&r, reg__part(me->reg, idx));
 }
 
 /* Not by F_GETLK alone: that a process is ourselves it cannot say. */

@@ -229,6 +229,11 @@ void reg__unplace(struct reg_self *me, uint32_t idx, struct reg_rec *rec, uint32
 
 	if (!(place & PLACE_HELD))
 		return;
+	/* acquire [R1]: after the placement: who comes late to a record that is another sandbox's
+	 * by now must not take that one's slot */
+	if (word_gen(atomic_load_explicit(reg__cell(me->reg, CELLS_RECORDS, idx),
+					  memory_order_acquire)) != gen)
+		return;
 	reg__ports_free(me->reg, place_agent(place), idx, gen, REG_PORTS_MAX);
 	(void)FAILPOINT("undo.ports-freed");
 	reg__slot_free(me, place_agent(place), place_slot(place), place_gen(place), idx);
@@ -279,10 +284,12 @@ void reg__undo(struct reg_self *me, uint32_t idx)
 	(void)atomic_compare_exchange_strong_explicit(&rec->store, &store, STORE_DELETED,
 						      memory_order_seq_cst, memory_order_seq_cst);
 	if (store == STORE_MAYBE) {
+		reg__changing(me, idx);
 		/* release [R1]: pairs with readers; GONE is for crdsync only */
 		atomic_store_explicit(word, rec_move(w, REG_GONE, CELL_OWNER_NONE, 0),
 				      memory_order_release);
-		reg__changed(reg, idx, rec);
+		(void)FAILPOINT("undo.record-gone");
+		reg__changed(me, idx, rec);
 		return;
 	}
 	refs_reset(reg, rec, gen);
@@ -293,11 +300,21 @@ void reg__undo(struct reg_self *me, uint32_t idx)
 	reg__watchers_wake(reg, rec);
 }
 
-void reg__changed(struct reg *reg, uint32_t idx, struct reg_rec *rec)
+void reg__changing(struct reg_self *me, uint32_t idx)
 {
+	/* relaxed: published by the change, a release */
+	atomic_store_explicit(&me->part->changing, idx + 1, memory_order_relaxed);
+}
+
+void reg__changed(struct reg_self *me, uint32_t idx, struct reg_rec *rec)
+{
+	struct reg *reg = me->reg;
+
 	/* release [D2]: pairs with the copy in view; a copy that is older than this revision is
 	 * written again */
 	atomic_fetch_add_explicit(&rec->revision, 1, memory_order_release);
 	reg__dirty_mark(reg, idx, false);
 	reg__watchers_wake(reg, rec);
+	/* release: the reaper who sees no mark finds all of the above done */
+	atomic_store_explicit(&me->part->changing, 0, memory_order_release);
 }

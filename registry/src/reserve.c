@@ -49,9 +49,14 @@ static enum reg_status request_seen(struct reg *reg, const struct reg_request *r
 				    const struct reg_hit *other)
 {
 	const struct reg_rec *rec = reg__rec(reg, other->cell);
+	a64 *word = reg__cell(reg, CELLS_RECORDS, other->cell);
+	bool same = !rec || __atomic_load_n(&rec->request_hash, __ATOMIC_ACQUIRE) ==
+				    req->request_hash; /* [R2] */
 
-	if (rec &&
-	    __atomic_load_n(&rec->request_hash, __ATOMIC_ACQUIRE) != req->request_hash) /* [R2] */
+	/* acquire [R1]: the hash was read from this generation; of one that is gone it says nothing
+	 */
+	if (!same && word && other->gen &&
+	    word_gen(atomic_load_explicit(word, memory_order_acquire)) == other->gen)
 		return REG_REQUEST_MISMATCH;
 	return REG_REQUEST_SEEN;
 }
@@ -157,7 +162,7 @@ static void publish(struct reg_self *me, const struct reg_lease *lease)
 	/* release [R1]: the linearisation point; pairs with every reader of the word */
 	atomic_store_explicit(word, rec_move(w, REG_RESERVED, me->idx, 0), memory_order_release);
 	(void)FAILPOINT("reserve.published");
-	reg__changed(reg, lease->sandbox.idx, reg__rec(reg, lease->sandbox.idx));
+	reg__changed(me, lease->sandbox.idx, reg__rec(reg, lease->sandbox.idx));
 	/* relaxed: a statistic */
 	atomic_fetch_add_explicit(&reg__agent(reg, lease->agent.idx)->reserved_total, 1,
 				  memory_order_relaxed);
@@ -231,7 +236,7 @@ enum reg_status reg_starting(struct reg_self *me, const struct reg_lease *lease)
 	} while (!atomic_compare_exchange_weak_explicit(word, &w, next, memory_order_acq_rel,
 							memory_order_acquire));
 	(void)FAILPOINT("starting.done");
-	reg__changed(me->reg, lease->sandbox.idx, rec);
+	reg__changed(me, lease->sandbox.idx, rec);
 	return REG_OK;
 }
 
@@ -271,6 +276,7 @@ enum reg_status reg_commit(struct reg_self *me, const struct reg_lease *lease,
 				      memory_order_relaxed);
 		reg_hist_add(me, REG_HIST_START, started->start_ns);
 	}
+	reg__changing(me, lease->sandbox.idx);
 	slot_busy(me->reg, lease);
 	(void)FAILPOINT("commit.slot-busy");
 	do {
@@ -284,7 +290,7 @@ enum reg_status reg_commit(struct reg_self *me, const struct reg_lease *lease,
 	(void)FAILPOINT("commit.done");
 	if (word_state(next) == REG_EXITED)
 		reg__unplace(me, lease->sandbox.idx, rec, lease->sandbox.gen);
-	reg__changed(me->reg, lease->sandbox.idx, rec);
+	reg__changed(me, lease->sandbox.idx, rec);
 	count(&me->part->committed);
 	return st;
 }

@@ -21,7 +21,7 @@ static enum reg_status insert_hidden(struct reg_self *me, const struct reg_resto
 	if (st)
 		return st;
 	if (r->agent_name && *r->agent_name)
-		st = reg__agent_intern(me, r->req.ns, r->agent_name, pool, ret_agent);
+		st = reg__agent_intern(me, r->req.ns, r->agent_name, ret_agent);
 	if (st)
 		return st;
 	st = reg__rec_new(me, &r->req, pool, r->generation, ret);
@@ -80,8 +80,15 @@ enum reg_status reg_insert(struct reg_self *me, const struct reg_restore *r, reg
 	if (agent != REG_NIL)
 		atomic_store_explicit(&rec->place, place_make(agent, 0, 0) & ~PLACE_HELD,
 				      memory_order_relaxed);
-	if (r->from_store)
+	if (r->from_store) {
+		/* what the store has is the revision as it stands */
 		atomic_store_explicit(&rec->store, STORE_MAYBE, memory_order_relaxed);
+		atomic_store_explicit(&rec->stored,
+				      atomic_load_explicit(&rec->revision, memory_order_relaxed),
+				      memory_order_relaxed);
+	}
+	if (!r->from_store)
+		reg__changing(me, id.idx);
 	/* release [R1]: visible */
 	atomic_store_explicit(word, rec_move(w, r->state, CELL_OWNER_NONE, 0),
 			      memory_order_release);
@@ -91,14 +98,8 @@ enum reg_status reg_insert(struct reg_self *me, const struct reg_restore *r, reg
 	if (r->message && *r->message)
 		(void)reg__blob_swap(me, id.idx, id.gen, &rec->message, r->message,
 				     (uint32_t)strnlen(r->message, REG_MESSAGE_MAX));
-	if (r->from_store)
-		/* relaxed: the revision as it stands is what the store has; nobody else has changed
-		 * it yet */
-		atomic_store_explicit(&rec->stored,
-				      atomic_load_explicit(&rec->revision, memory_order_relaxed),
-				      memory_order_relaxed);
-	else
-		reg__changed(reg, id.idx, rec);
+	if (!r->from_store)
+		reg__changed(me, id.idx, rec);
 	*ret = id;
 	return REG_OK;
 }
@@ -122,14 +123,19 @@ static enum reg_status slot_for(struct reg_self *me, uint32_t agent, uint32_t re
 	return REG_LIMIT_SLOTS;
 }
 
-static bool held_on(const struct reg *reg, uint64_t place, uint32_t agent, uint32_t record)
+bool reg__place_held(const struct reg *reg, uint64_t place, uint32_t record)
 {
-	a64 *slot = reg__slot(reg, agent, place_slot(place));
+	a64 *slot = reg__slot(reg, place_agent(place), place_slot(place));
 	/* acquire [S1] */
 	uint64_t s = slot ? atomic_load_explicit(slot, memory_order_acquire) : 0;
 
-	return place & PLACE_HELD && place_agent(place) == agent && word_state(s) != SLOT_FREE &&
+	return place & PLACE_HELD && word_state(s) != SLOT_FREE &&
 	       word_gen(s) == place_gen(place) && word_record(s) == record;
+}
+
+static bool held_on(const struct reg *reg, uint64_t place, uint32_t agent, uint32_t record)
+{
+	return place_agent(place) == agent && reg__place_held(reg, place, record);
 }
 
 /* Slot (RESERVED by me) → placement → BUSY. Dying before the placement: the reaper frees the slot;
@@ -167,11 +173,12 @@ static enum reg_status adopt_slot(struct reg_self *me, reg_sandbox_id id, struct
 static enum reg_status adoption(struct reg_self *me, a64 *word, uint64_t *w,
 				enum reg_status (*fn)(uint64_t w, uint32_t me, uint64_t *ret_next))
 {
+	uint32_t gen = word_gen(*w);
 	uint64_t next;
 	enum reg_status st;
 
 	do {
-		st = fn(*w, me->idx, &next);
+		st = word_gen(*w) == gen ? fn(*w, me->idx, &next) : REG_STALE;
 		if ((st && st != REG_DELETING) || next == *w)
 			return st;
 		/* acq_rel [R1]: LOST or RESTORED under an owner, and what it becomes */
@@ -197,11 +204,10 @@ enum reg_status reg_adopt(struct reg_self *me, reg_sandbox_id sandbox, reg_agent
 		return REG_NOT_FOUND;
 	if (!reg__rec_is(me->reg, sandbox, &rec, &word, &w))
 		return REG_STALE;
+	reg__changing(me, sandbox.idx);
 	st = adoption(me, word, &w, rec_to_adopting);
 	if (st)
 		return st;
-	if (word_gen(w) != sandbox.gen)
-		return REG_STALE;
 	if (word_state(w) == REG_RUNNING)
 		/* acquire [R3] */
 		return held_on(me->reg, atomic_load_explicit(&rec->place, memory_order_acquire),
@@ -219,6 +225,6 @@ enum reg_status reg_adopt(struct reg_self *me, reg_sandbox_id sandbox, reg_agent
 	}
 	if (word_state(w) == REG_EXITED)
 		reg__unplace(me, sandbox.idx, rec, sandbox.gen);
-	reg__changed(me->reg, sandbox.idx, rec);
+	reg__changed(me, sandbox.idx, rec);
 	return st;
 }

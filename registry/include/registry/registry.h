@@ -453,7 +453,8 @@ enum reg_status reg_exited(struct reg_self *me, reg_sandbox_id sandbox,
 /* RUNNING, RESTORED → LOST; the slot stays with the agent until its return or removal. message is
  * kept for readers. */
 enum reg_status reg_lost(struct reg_self *me, reg_sandbox_id sandbox, const char *message);
-/* LOST → RUNNING: its agent is back with it. */
+/* LOST → RUNNING: its agent is back with it. One that holds no slot (from the store) gets one
+ * there, as by reg_adopt. */
 enum reg_status reg_found(struct reg_self *me, reg_sandbox_id sandbox);
 
 /* ---- rebuilding ---- */
