@@ -52,8 +52,9 @@ static int merge_labels(struct fp_service *svc, const struct reg_sandbox_view *v
 	return status;
 }
 
+/* *ret_again: somebody else has changed the labels that were merged; nothing was done. */
 static int apply(struct fp_service *svc, const struct fp_update_args *args,
-		 const struct reg_sandbox_view *view, struct fp_fail *fail)
+		 const struct reg_sandbox_view *view, bool *ret_again, struct fp_fail *fail)
 {
 	struct reg_update update = {
 		.fields = args->fields & ~(uint32_t)REG_SET_LABELS,
@@ -67,12 +68,14 @@ static int apply(struct fp_service *svc, const struct fp_update_args *args,
 
 	if (args->labels.n) {
 		status = merge_labels(svc, view, &args->labels, &labels, fail);
-		update.fields |= REG_SET_LABELS;
+		update.fields |= REG_SET_LABELS | REG_IF_LABELS;
+		update.labels_seen = view->labels_token;
 		update.labels = labels ? labels->data : NULL;
 		update.labels_len = labels ? labels->len : 0;
 	}
 	if (!status && update.fields) {
 		reg = reg_update(svc->me, view->sandbox, &update);
+		*ret_again = reg == REG_CONFLICT;
 		if (reg != REG_OK)
 			status = fp_fail_reg(fail, reg, view->name);
 	}
@@ -117,8 +120,12 @@ int fp_update(struct fp_service *svc, const struct fp_update_args *args,
 	*ret_found = status == G_OK;
 	if (!status)
 		status = check_args(args, fail);
-	if (!status)
-		status = apply(svc, args, ret, fail);
+	for (bool again = true; !status && again;) {
+		again = false;
+		status = apply(svc, args, ret, &again, fail);
+		if (again)
+			status = fp_lookup(svc, args->ns, args->name, ret, fail);
+	}
 	if (status)
 		return status;
 	sandbox = ret->sandbox;

@@ -149,7 +149,7 @@ void reg__blob_own(struct reg_self *me, uint64_t ref)
  * reused, fails.
  */
 enum reg_status reg__blob_swap(struct reg_self *me, uint32_t record, uint32_t gen, a64 *slot,
-			       const void *data, uint32_t len)
+			       const uint64_t *seen, const void *data, uint32_t len)
 {
 	/* acquire [B2]: pairs with the CAS below; the blob's contents after its reference */
 	uint64_t old = atomic_load_explicit(slot, memory_order_acquire), next = ref_none(gen);
@@ -171,6 +171,10 @@ enum reg_status reg__blob_swap(struct reg_self *me, uint32_t record, uint32_t ge
 		    (!(old & REF_VALID) && ref_gen(old) != gen)) {
 			reg__blob_free(me->reg, next);
 			return REG_STALE;
+		}
+		if (seen && *seen != old) {
+			reg__blob_free(me->reg, next);
+			return REG_CONFLICT;
 		}
 		reg__blob_own(me, old);
 		/* acq_rel [B2]: pairs with readers of the reference; contents before reference */

@@ -103,6 +103,9 @@ static void copy_texts(struct reg *reg, const struct reg_rec *rec, struct reg_sa
 	if (!read_blob(reg, &rec->message, ret->message, REG_MESSAGE_MAX, &len))
 		len = 0;
 	ret->message[len < REG_MESSAGE_MAX ? len : REG_MESSAGE_MAX] = 0;
+	/* acquire [B2]: pairs with reg__blob_swap; taken before whoever compares it reads the
+	 * labels */
+	ret->labels_token = atomic_load_explicit(&rec->labels, memory_order_acquire);
 	ret->labels_len = read_blob(reg, &rec->labels, NULL, 0, &len) ? len : 0;
 }
 

@@ -125,9 +125,10 @@ bool reg__blob_read(const struct reg *reg, uint64_t ref, uint32_t from, void *bu
 /* Before a reference is replaced: the replacer becomes the blob's owner, so that its reaper finds
  * it. */
 void reg__blob_own(struct reg_self *me, uint64_t ref);
-/* Swaps *slot from old to a new blob (or to none); frees what lost. */
+/* Swaps *slot from old to a new blob (or to none); frees what lost. seen (or NULL): only when *slot
+ * is that reference, else REG_CONFLICT. */
 enum reg_status reg__blob_swap(struct reg_self *me, uint32_t record, uint32_t gen, a64 *slot,
-			       const void *data, uint32_t len);
+			       const uint64_t *seen, const void *data, uint32_t len);
 
 /* ---- index.c ---- */
 struct reg_key {

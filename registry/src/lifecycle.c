@@ -167,7 +167,7 @@ enum reg_status reg_lost(struct reg_self *me, reg_sandbox_id sandbox, const char
 	if (st)
 		return st;
 	if (message && *message)
-		st = reg__blob_swap(me, sandbox.idx, sandbox.gen, &rec->message, message,
+		st = reg__blob_swap(me, sandbox.idx, sandbox.gen, &rec->message, NULL, message,
 				    (uint32_t)strnlen(message, REG_MESSAGE_MAX));
 	reg__changed(me, sandbox.idx, rec);
 	return st;
@@ -191,7 +191,7 @@ enum reg_status reg_found(struct reg_self *me, reg_sandbox_id sandbox)
 	st = apply(me, sandbox, rec_to_found, &rec, &before, &after);
 	if (st)
 		return st;
-	(void)reg__blob_swap(me, sandbox.idx, sandbox.gen, &rec->message, NULL, 0);
+	(void)reg__blob_swap(me, sandbox.idx, sandbox.gen, &rec->message, NULL, NULL, 0);
 	reg__changed(me, sandbox.idx, rec);
 	return REG_OK;
 }
@@ -235,7 +235,7 @@ enum reg_status reg_update(struct reg_self *me, reg_sandbox_id sandbox, const st
 	uint64_t w;
 
 	if (u->fields & ~(uint32_t)(REG_SET_EXPIRE | REG_SET_POLICY | REG_SET_RECOVERY |
-				    REG_SET_LABELS) ||
+				    REG_SET_LABELS | REG_IF_LABELS) ||
 	    (u->fields & REG_SET_EXPIRE &&
 	     (u->expire_unix_s < 0 || u->expire_unix_s > TAGGED_MAX)) ||
 	    (u->fields & REG_SET_RECOVERY && u->recovery_timeout_s < 0))
@@ -246,8 +246,10 @@ enum reg_status reg_update(struct reg_self *me, reg_sandbox_id sandbox, const st
 		return REG_STALE;
 	reg__changing(me, sandbox.idx);
 	if (u->fields & REG_SET_LABELS) {
-		enum reg_status st = reg__blob_swap(me, sandbox.idx, sandbox.gen, &rec->labels,
-						    u->labels, u->labels_len);
+		enum reg_status st =
+			reg__blob_swap(me, sandbox.idx, sandbox.gen, &rec->labels,
+				       u->fields & REG_IF_LABELS ? &u->labels_seen : NULL,
+				       u->labels, u->labels_len);
 
 		if (st)
 			return st;

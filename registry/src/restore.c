@@ -96,7 +96,7 @@ enum reg_status reg_insert(struct reg_self *me, const struct reg_restore *r, reg
 		(void)reg_exited(me, id, &r->exit); /* notes the exit, the state stays */
 	}
 	if (r->message && *r->message)
-		(void)reg__blob_swap(me, id.idx, id.gen, &rec->message, r->message,
+		(void)reg__blob_swap(me, id.idx, id.gen, &rec->message, NULL, r->message,
 				     (uint32_t)strnlen(r->message, REG_MESSAGE_MAX));
 	if (!r->from_store)
 		reg__changed(me, id.idx, rec);
@@ -221,7 +221,7 @@ enum reg_status reg_adopt(struct reg_self *me, reg_sandbox_id sandbox, reg_agent
 	} else {
 		st = adoption(me, word, &w, rec_to_adopted);
 		(void)FAILPOINT("adopt.moved");
-		(void)reg__blob_swap(me, sandbox.idx, sandbox.gen, &rec->message, NULL, 0);
+		(void)reg__blob_swap(me, sandbox.idx, sandbox.gen, &rec->message, NULL, NULL, 0);
 	}
 	if (word_state(w) == REG_EXITED)
 		reg__unplace(me, sandbox.idx, rec, sandbox.gen);

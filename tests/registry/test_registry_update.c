@@ -53,6 +53,34 @@ static void test_fields(void **state)
 	CHECK_EMPTY(rig);
 }
 
+/* Read, merge, write: of two that have read the same, the second is told. */
+static void test_labels_only_as_seen(void **state)
+{
+	struct rig *rig = *state;
+	struct reg_request req = rig_request("one");
+	struct reg_update update = {
+		.fields = REG_SET_LABELS | REG_IF_LABELS, .labels = "mine", .labels_len = 4};
+	struct reg_sandbox_view first, second;
+	reg_sandbox_id id;
+	uint32_t len;
+	char buf[8];
+
+	(void)rig_agent(rig, "a", 1);
+	id = rig_run(rig, &req);
+	CHECK_OK(reg_view(rig->me, id, &first)); /* no labels yet: that, too, is something seen */
+	update.labels_seen = first.labels_token;
+	CHECK_OK(reg_update(rig->me, id, &update));
+	CHECK_OK(reg_view(rig->me, id, &second));
+	update.labels = "late";
+	CHECK_ST(reg_update(rig->me, id, &update), REG_CONFLICT);
+	CHECK_OK(reg_labels(rig->me, id, buf, sizeof(buf), &len));
+	CHECK(len == 4 && memcmp(buf, "mine", 4) == 0);
+	update.labels_seen = second.labels_token;
+	CHECK_OK(reg_update(rig->me, id, &update));
+	rig_delete(rig, id);
+	CHECK_EMPTY(rig);
+}
+
 /* ---- readers beside writers ---- */
 struct shared {
 	reg_sandbox_id id;
@@ -241,6 +269,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_fields, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_labels_only_as_seen, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_labels_beside_readers, rig_setup,
 						rig_teardown),
 		cmocka_unit_test_setup_teardown(test_reuse_beside_readers, rig_setup, rig_teardown),

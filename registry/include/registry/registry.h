@@ -65,6 +65,7 @@ extern "C" {
 	X(NO_CAPACITY, "no agent of the pool has a free slot")                                     \
 	X(PORT_CONFLICT, "every agent with a free slot has one of the ports in use")               \
 	X(NOT_FOUND, "no such object")                                                             \
+	X(CONFLICT, "changed meanwhile by somebody else; read again")                              \
 	X(STALE, "the handle is of an earlier generation")                                         \
 	X(BAD_STATE, "not possible in the sandbox's present state")                                \
 	X(DELETING, "done, and a delete has been asked for meanwhile: stop it")                    \
@@ -357,6 +358,7 @@ struct reg_sandbox_view {
 	uint64_t dirty_since_ns; /* CLOCK_MONOTONIC, of the oldest change not yet stored; 0: none */
 	uint64_t request_hash;	 /* as given in the request */
 	uint32_t spec_len, labels_len;
+	uint64_t labels_token; /* of the labels as of this view; see REG_IF_LABELS */
 	char message[REG_MESSAGE_MAX + 1];
 };
 
@@ -412,6 +414,7 @@ enum {
 	REG_SET_POLICY = 1u << 1,
 	REG_SET_RECOVERY = 1u << 2,
 	REG_SET_LABELS = 1u << 3,
+	REG_IF_LABELS = 1u << 4, /* with SET_LABELS: only if labels_seen still holds */
 };
 struct reg_update {
 	uint32_t fields;
@@ -420,6 +423,8 @@ struct reg_update {
 	int32_t recovery_timeout_s;
 	const void *labels; /* replaces all */
 	uint32_t labels_len;
+	uint64_t labels_seen; /* REG_IF_LABELS: labels_token of a view taken before the labels were
+				 read; else REG_CONFLICT and nothing is changed */
 };
 enum reg_status reg_update(struct reg_self *me, reg_sandbox_id sandbox,
 			   const struct reg_update *update);
