@@ -103,8 +103,12 @@ struct agt_sandbox {
 	struct pb_arena *meta_arena; /* of report->meta when SetMeta has replaced it */
 	struct agt_waiter *waiters;
 	uint64_t start_ns;
-	bool seen; /* while the launcher lists */
+	bool seen;   /* while the launcher lists */
+	bool doomed; /* STARTING, and the launcher that was asked has died: its removal is awaited
+		      */
 };
+
+#define AGT_LAUNCHER_DIED "the launcher died while it was starting the sandbox"
 
 struct agt_sandbox *agt_sandbox_find(struct agent *a, const char *id);
 /* From a report (copied). NULL: out of memory, or already there. */

@@ -40,10 +40,12 @@ static void on_started(struct agent *a, const Notice *notice, void *arg)
 	if (!sb)
 		return; /* told already, by a notice of the launcher */
 	if (!notice) {
-		/* The new launcher's list says what became of it. */
-		agt_sandbox_start_done(
-			a, sb, sb->report->state != STATE(STARTING) ? ACK(OK) : ACK(INTERNAL),
-			"the launcher died while it was starting the sandbox", 0);
+		/* The new launcher's list says what became of it. What it has found half-started
+		 * still has processes: the answer waits for its removal. */
+		sb->doomed = sb->report->state == STATE(STARTING);
+		if (!sb->doomed || !sb->seen)
+			agt_sandbox_start_done(a, sb, sb->doomed ? ACK(INTERNAL) : ACK(OK),
+					       sb->doomed ? AGT_LAUNCHER_DIED : "", 0);
 		return;
 	}
 	if (notice->report) {

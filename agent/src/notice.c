@@ -64,9 +64,10 @@ static void sandbox_removed(struct agent *a, struct agt_sandbox *sb, const Repor
 	}
 	agt_logs_sandbox_ended(a, sb->report->meta->id);
 	if (sb->report->state == STATE(STARTING)) {
-		/* A start that a former agent had asked for, and that failed: nobody was told that
-		 * it ran. */
-		agt_sandbox_start_done(a, sb, ACK(INTERNAL), "the start failed", 0);
+		/* A start that a former agent had asked for, or of a launcher that died, and that
+		 * failed: nobody was told that it ran. */
+		agt_sandbox_start_done(a, sb, ACK(INTERNAL),
+				       sb->doomed ? AGT_LAUNCHER_DIED : "the start failed", 0);
 		return;
 	}
 	event_removed(a, sb);
@@ -113,7 +114,7 @@ static void listing_ends(struct agent *a)
 
 		for (; sb; sb = next) {
 			next = sb->next;
-			if (!sb->seen && sb->report->state != STATE(STARTING))
+			if (!sb->seen && (sb->doomed || sb->report->state != STATE(STARTING)))
 				sandbox_removed(a, sb, NULL);
 		}
 	}
