@@ -156,21 +156,27 @@ class Slots(StackTest):
         self.stack.wait_empty()
 
     def test_descriptors_do_not_grow(self):
-        """No process of the stack has more open files after many creates than before."""
-        pids = {"registryd": self.stack.procs["registryd"].pid, "crdsync": self.stack.procs["crdsync"].pid}
-        pids.update({r: self.stack.procs[r].pid for r in self.stack.agent_roles()})
-        pids.update({f"worker {p}": p for p in self.stack.worker_pids()})
-        pids.update({f"launcher {p}": p for p in self.stack.launcher_pids()})
+        """After many creates no process has more open files than before; what is kept in stock (the launchers' network
+        namespaces) may be short by a few at either time."""
+        stock = 4
+        roles = ["registryd", "crdsync", *self.stack.agent_roles()]
+        pids = (
+            [self.stack.procs[r].pid for r in roles] + self.stack.worker_pids() + self.stack.launcher_pids()
+        )
         self.creates(self.slots)
         self.after()
-        before = {role: observe.fd_count(pid) for role, pid in pids.items()}
-        for _ in range(full(3, 20)):
+        before = {pid: observe.fd_count(pid) for pid in pids}
+        rounds = full(3, 20)
+        self.assertGreater(rounds * self.capacity, stock, "one leaked by each create would be seen")
+        for _ in range(rounds):
             self.creates(self.slots)
             self.after()
-        eventually(
-            lambda: all(observe.fd_count(p) <= before[r] for r, p in pids.items()),
-            f"as many descriptors as before: {before}",
-        )
+
+        def grown():
+            now = {pid: observe.fd_count(pid) for pid in pids}
+            return [(observe.cmdline(p)[0], before[p], n) for p, n in now.items() if n > before[p] + stock]
+
+        eventually(lambda: not grown(), "as many descriptors as before")
 
 
 class SlotsTwoWorkers(Slots):

@@ -174,9 +174,10 @@ class Deaths(StackTest):
 
         def body():
             while not stop.is_set():
-                before = set(self.stack.running())
+                before = self.stack.running()
                 rows = {r["status"].get("sandboxID") for r in self.stack.rows().values()}
-                wrong.extend(before & set(self.stack.running()) - rows)
+                after = self.stack.running()
+                wrong.extend((time.time(), sid, after[sid]) for sid in set(before) & set(after) - rows)
                 time.sleep(0.005)
 
         thread = threading.Thread(target=body, daemon=True)
@@ -267,6 +268,9 @@ class Deaths(StackTest):
         hits = self.matrix(failpoints("crdsync"), strike)
         self.assertGreaterEqual(len(hits), 2)
 
+    def dead_agents(self):
+        return [i for i, role in enumerate(self.stack.agent_roles()) if not self.stack.procs[role].alive()]
+
     def test_agent(self):
         """Both agents and their launchers armed, so that the one that is chosen dies."""
 
@@ -279,10 +283,11 @@ class Deaths(StackTest):
             restart(self.armed(point))
             self.stack.wait_ready()
             call = self.stack.client.sandboxes.CreateSandbox_async(request, timeout=20)
-            eventually(lambda: call.done() or self.reached(), "an answer or a death", 25)
-            for i, role in enumerate(self.stack.agent_roles()):
-                if not self.stack.procs[role].alive():
-                    self.stack.start_agent(i)
+            eventually(lambda: call.done() or self.reached(), "an answer or a failpoint", 25)
+            if point.startswith("agent.") and self.reached():
+                eventually(lambda: self.dead_agents(), "the death of an agent")
+            for i in self.dead_agents():
+                self.stack.start_agent(i)
             result, reached = self.result_of(call), self.reached()
             restart()
             self.stack.wait_ready()
