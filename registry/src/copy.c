@@ -14,8 +14,8 @@ static uint64_t field(const uint64_t *f)
 
 static void copy_exit(const struct reg_rec *rec, uint32_t gen, struct reg_exit *ret)
 {
-	/* acquire [X1]: pairs with exit_store; relaxed would do for the value, the order keeps exit
-	 * and finish together */
+	/* acquire [X1]: pairs with reg__exit_store; relaxed would do for the value, the order keeps
+	 * exit and finish together */
 	uint64_t e = atomic_load_explicit(&rec->exit, memory_order_acquire);
 	uint64_t f = atomic_load_explicit(&rec->finished, memory_order_acquire);
 	int64_t v = tagged_value(e);

@@ -187,6 +187,10 @@ void reg__room_begin(struct reg_self *me, uint32_t pool);
 void reg__room_end(struct reg_self *me, uint32_t pool);
 enum reg_status reg__agent_grow(struct reg_self *me, uint32_t agent, uint32_t slots);
 
+/* ---- lifecycle.c ---- */
+/* The first report stands; another generation's record is left alone. */
+void reg__exit_store(struct reg_rec *rec, uint32_t gen, const struct reg_exit *e);
+
 /* ---- restore.c ---- */
 /* The slot that the placement names is held by that record. */
 bool reg__place_held(const struct reg *reg, uint64_t place, uint32_t record);

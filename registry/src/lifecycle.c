@@ -19,7 +19,7 @@ static int64_t exit_pack(const struct reg_exit *e)
 	       (int64_t)(e->signal & 0x7f) << 13;
 }
 
-static void exit_store(struct reg_rec *rec, uint32_t gen, const struct reg_exit *e)
+void reg__exit_store(struct reg_rec *rec, uint32_t gen, const struct reg_exit *e)
 {
 	/* acquire [X1]: pairs with the CASes of other reporters */
 	uint64_t old = atomic_load_explicit(&rec->exit, memory_order_acquire);
@@ -112,7 +112,7 @@ enum reg_status reg_stopped(struct reg_self *me, reg_sandbox_id sandbox,
 	if (!reg__rec_is(me->reg, sandbox, &rec, &word, &w))
 		return REG_STALE;
 	if (exit)
-		exit_store(rec, sandbox.gen, exit);
+		reg__exit_store(rec, sandbox.gen, exit);
 	reg__changing(me, sandbox.idx);
 	do {
 		enum reg_status st = word_gen(w) == sandbox.gen && word_state(w)
@@ -147,7 +147,7 @@ enum reg_status reg_exited(struct reg_self *me, reg_sandbox_id sandbox, const st
 	if (rec_to_exited(before, &after))
 		return REG_BAD_STATE;
 	/* before the state that lets others read it */
-	exit_store(rec, sandbox.gen, exit);
+	reg__exit_store(rec, sandbox.gen, exit);
 	(void)FAILPOINT("exited.noted");
 	st = apply(me, sandbox, rec_to_exited, &rec, &before, &after);
 	if (st)

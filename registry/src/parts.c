@@ -17,6 +17,8 @@
 #include <unistd.h>
 #include <urcu/urcu-memb.h>
 
+#include "base/err.h"
+
 /* Byte numbers are offsets far behind the file's end: a lock needs no data there. */
 #define LOCK_BASE (INT64_C(1) << 62)
 
@@ -65,12 +67,31 @@ struct reg_part *reg__part(const struct reg *reg, uint32_t idx)
 static _Thread_local uint32_t rcu_joined;
 static _Thread_local bool rcu_registered;
 
+static pthread_key_t rcu_key;
+static pthread_once_t rcu_key_once = PTHREAD_ONCE_INIT;
+
+/* A thread ends: liburcu's list must not point into its stack. Also of one that only read through
+ * another thread's self. */
+static void rcu_thread_ends(void *registered)
+{
+	if (*(bool *)registered)
+		urcu_memb_unregister_thread();
+	*(bool *)registered = false;
+}
+
+static void rcu_key_make(void)
+{
+	base_bug(pthread_key_create(&rcu_key, rcu_thread_ends) != 0);
+}
+
 void reg__rcu_thread(void)
 {
 	if (rcu_registered)
 		return;
+	(void)pthread_once(&rcu_key_once, rcu_key_make);
 	urcu_memb_register_thread();
 	rcu_registered = true;
+	(void)pthread_setspecific(rcu_key, &rcu_registered);
 }
 
 static void rcu_thread_done(void)

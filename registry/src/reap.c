@@ -217,9 +217,14 @@ void reg__reap_holdings(struct reg_self *me, uint32_t idx,
 		reap_record(&r, i);
 	(void)FAILPOINT("reap.records-done");
 	high = reg__cells_high(me->reg, CELLS_AGENTS);
-	for (uint32_t a = 0; a < high; a++)
+	for (uint32_t a = 0; a < high; a++) {
 		for (uint32_t s = 0; s < REG_SLOTS_PER_AGENT_MAX && reg__slot(me->reg, a, s); s++)
 			reap_slot(&r, a, s);
+		/* a mask bit without a slot, or a hint not yet written: who comes next is alone and
+		 * wants the right loads */
+		if (idx != me->idx && reg__agent(me->reg, a))
+			(void)reg__agent_heal(me->reg, a);
+	}
 	(void)FAILPOINT("reap.slots-done");
 	reap_blobs(&r);
 	reap_marks(&r, reg__part(me->reg, idx));

@@ -73,7 +73,7 @@ enum reg_status reg_insert(struct reg_self *me, const struct reg_restore *r, reg
 	struct reg_rec *rec = reg__rec(reg, id.idx);
 	a64 *word = reg__cell(reg, CELLS_RECORDS, id.idx);
 	/* relaxed, all: the record is CLAIMED by me; published by its word below */
-	uint64_t w = atomic_load_explicit(word, memory_order_relaxed);
+	uint64_t w = atomic_load_explicit(word, memory_order_relaxed), message;
 
 	atomic_store_explicit(&rec->started_unix_ns, (uint64_t)r->started_unix_ns,
 			      memory_order_relaxed);
@@ -87,17 +87,17 @@ enum reg_status reg_insert(struct reg_self *me, const struct reg_restore *r, reg
 				      atomic_load_explicit(&rec->revision, memory_order_relaxed),
 				      memory_order_relaxed);
 	}
+	if (r->state == REG_EXITED || r->state == REG_EXPIRED)
+		reg__exit_store(rec, id.gen, &r->exit);
+	if (r->message && *r->message &&
+	    !reg__blob_new(me, id.idx, r->message, (uint32_t)strnlen(r->message, REG_MESSAGE_MAX),
+			   NULL, 0, &message))
+		atomic_store_explicit(&rec->message, message, memory_order_release); /* [B2] */
 	if (!r->from_store)
 		reg__changing(me, id.idx);
 	/* release [R1]: visible */
 	atomic_store_explicit(word, rec_move(w, r->state, CELL_OWNER_NONE, 0),
 			      memory_order_release);
-	if (r->state == REG_EXITED || r->state == REG_EXPIRED) {
-		(void)reg_exited(me, id, &r->exit); /* notes the exit, the state stays */
-	}
-	if (r->message && *r->message)
-		(void)reg__blob_swap(me, id.idx, id.gen, &rec->message, NULL, r->message,
-				     (uint32_t)strnlen(r->message, REG_MESSAGE_MAX));
 	if (!r->from_store)
 		reg__changed(me, id.idx, rec);
 	*ret = id;

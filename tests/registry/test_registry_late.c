@@ -224,6 +224,76 @@ static void test_exit_of_a_half_adopted_is_stored(void **state)
 	rig_shared_free(late, sizeof(*late));
 }
 
+/* A claim that died has a mask bit and no slot: after the reap the loads are right again, without a
+ * scrub. */
+static void mask_taker(struct rig *rig, void *arg)
+{
+	struct reg_request req = rig_request("taker");
+	struct reg_lease lease;
+
+	failpoint_set(arg);
+	CHECK_OK(reg_reserve(rig->me, &req, &lease));
+	CHECK_OK(reg_abort(rig->me, &lease));
+}
+
+static void test_loads_after_a_death(void **state)
+{
+	static char at[][40] = {"reserve.mask-taken=kill", "reserve.slot-claimed=kill",
+				"undo.slot-freed=kill", "undo.mask-cleared=kill"};
+	struct rig *rig = *state;
+
+	(void)rig_agent(rig, "a", 4);
+	(void)rig_agent(rig, "b", 4);
+	for (size_t i = 0; i < sizeof(at) / sizeof(at[0]); i++) {
+		struct reg_reap_result result;
+		struct reg_agent_view agent;
+		uint32_t cursor = 0;
+
+		rig_note("%s", at[i]);
+		CHECK(rig_join_killed(rig_fork(rig, mask_taker, at[i])));
+		CHECK_OK(reg_reap(rig->me, NULL, NULL, &result));
+		while (reg_agent_next(rig->me, &cursor, &agent))
+			CHECK_EQ(agent.allocated, 0);
+		CHECK_EQ(reg_scrub(rig->me), 0);
+	}
+}
+
+/* What is restored is whole when it is seen, also when who restores it dies. */
+static void restorer_fn(struct rig *rig, void *arg)
+{
+	struct reg_restore restore = {.req = rig_request("restored"),
+				      .state = REG_EXITED,
+				      .exit = {.code = 7, .finished_unix_ns = 9},
+				      .message = "from the store",
+				      .from_store = true};
+	reg_sandbox_id id;
+
+	failpoint_set(arg);
+	CHECK_OK(reg_insert(rig->me, &restore, &id));
+	failpoint_set(NULL);
+}
+
+static void test_restored_is_whole(void **state)
+{
+	static char at[][40] = {"exited.noted=kill", "update.blob-filled=kill"};
+	struct rig *rig = *state;
+
+	for (size_t i = 0; i < sizeof(at) / sizeof(at[0]); i++) {
+		struct reg_reap_result result;
+		struct reg_sandbox_view view;
+
+		rig_note("%s", at[i]);
+		(void)rig_join_killed(rig_fork(rig, restorer_fn, at[i]));
+		CHECK_OK(reg_reap(rig->me, NULL, NULL, &result));
+		if (reg_get(rig->me, "default", "restored", &view) == REG_OK) {
+			CHECK_EQ(view.exit.code, 7);
+			CHECK_STR(view.message, "from the store");
+		}
+		rig_delete_all(rig);
+		CHECK_EMPTY(rig);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -234,6 +304,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_adopter_dies, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_exit_of_a_half_adopted_is_stored, rig_setup,
 						rig_teardown),
+		cmocka_unit_test_setup_teardown(test_loads_after_a_death, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_restored_is_whole, rig_setup, rig_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -299,9 +299,41 @@ static void test_joins_beside_a_reaper(void **state)
 	rig_shared_free(done, sizeof(*done));
 }
 
+/* Threads that read through another thread's self come and go: liburcu's list of readers forgets
+ * them. */
+static void *passing_reader(void *arg)
+{
+	struct rig *rig = arg;
+	struct reg_sandbox_view view;
+
+	CHECK_OK(reg_get(rig->me, "default", "read", &view));
+	return NULL;
+}
+
+static void test_readers_come_and_go(void **state)
+{
+	struct rig *rig = *state;
+	struct reg_request req = rig_request("read");
+	pthread_attr_t attr;
+
+	(void)rig_agent(rig, "a", 1);
+	(void)rig_run(rig, &req);
+	CHECK(!pthread_attr_init(&attr));
+	CHECK(!pthread_attr_setstacksize(&attr, 64 << 20)); /* not kept for the next thread */
+	for (int i = 0; i < 8; i++) {
+		pthread_t thread;
+
+		CHECK(!pthread_create(&thread, &attr, passing_reader, rig));
+		CHECK(!pthread_join(thread, NULL));
+	}
+	(void)pthread_attr_destroy(&attr);
+	rig_delete_all(rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_readers_come_and_go, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_joins_beside_a_reaper, rig_setup,
 						rig_teardown),
 		cmocka_unit_test_setup_teardown(test_one_winner, rig_setup, rig_teardown),
