@@ -159,7 +159,9 @@ static void loader_fn(struct rig *rig, void *arg)
 
 static void test_rows_made_twice(void **state)
 {
-	static const struct reg_limits limits = {.agents = 4096, .sandboxes = 4096, .pools = 4096};
+	/* room for the rounds of a long run */
+	static const struct reg_limits limits = {
+		.agents = 65536, .sandboxes = 65536, .pools = 65536};
 	struct rig rig;
 	struct race *race = race_new(3000);
 	char agent[32], pool[32];
