@@ -16,14 +16,22 @@
  * one that is just failing. */
 enum { RESERVE_TRIES = 4 };
 
+/* Between attempts at a request_id that another create holds, but not visibly yet. */
+#define AGAIN_MIN_NS (1 * NS_PER_MS)
+#define AGAIN_MAX_NS (50 * NS_PER_MS)
+
 struct create {
 	struct fp_service *svc;
 	void (*done)(void *arg, const struct fp_created *created);
 	void *arg;
-	struct fp_deadline deadline;
-	struct fp_start *start;
-	uint64_t begin_ns, reserve_ns;
+	struct fp_deadline deadline, again;
+	struct fp_start *start; /* NULL: between two attempts */
+	struct fp_plan plan;
+	bool planned;
+	uint64_t begin_ns, reserve_ns, deadline_ns, again_ns;
 };
+
+static void create_run(struct create *c);
 
 /* ---- shared with batches ---- */
 
@@ -155,6 +163,9 @@ static void create_answer(struct create *c, const struct fp_created *created)
 {
 	c->done(c->arg, created);
 	fp_deadline_clear(&c->deadline);
+	fp_deadline_clear(&c->again);
+	if (c->planned)
+		fp_plan_done(&c->plan);
 	free(c);
 }
 
@@ -165,12 +176,35 @@ static void create_refuse(struct create *c, const struct fp_fail *fail)
 	create_answer(c, &created);
 }
 
+static void on_again(struct fp_deadline *deadline)
+{
+	create_run((struct create *)((char *)deadline - offsetof(struct create, again)));
+}
+
+/*
+ * The create that holds the request_id is not visible yet, has withdrawn for a third one, or has
+ * failed: in each case this one has its own turn. False: there is no time left.
+ */
+static bool create_again(struct create *c)
+{
+	uint64_t at = clock_mono_ns() + c->again_ns;
+
+	if (at >= c->deadline_ns || c->svc->draining)
+		return false;
+	c->again_ns = c->again_ns * 2 < AGAIN_MAX_NS ? c->again_ns * 2 : AGAIN_MAX_NS;
+	c->start = NULL;
+	fp_deadline_set(&c->svc->deadlines, &c->again, at, on_again);
+	return true;
+}
+
 static void on_end(struct fp_start *start, int status, const char *message)
 {
 	struct create *c = start->owner;
 	struct reg_sandbox_view view;
 	struct fp_created created;
 
+	if (start->join_lost && create_again(c))
+		return;
 	fp_created_fill(c->svc, start, status, message, &view, &created);
 	created.timings.reserve_ns = c->reserve_ns;
 	created.timings.total_ns = clock_mono_ns() - c->begin_ns;
@@ -183,7 +217,16 @@ static void on_deadline(struct fp_deadline *deadline)
 {
 	struct create *c = (struct create *)((char *)deadline - offsetof(struct create, deadline));
 
-	fp_start_abandon(c->start, "the deadline has passed", false);
+	struct fp_fail fail;
+
+	if (c->start) {
+		fp_start_abandon(c->start, "the deadline has passed", false);
+		return;
+	}
+	fp_fail(&fail, G_DEADLINE_EXCEEDED,
+		"request_id '%s' is held by a create that has not come to anything yet",
+		c->plan.request_id);
+	create_refuse(c, &fail);
 }
 
 static int member_make(const struct fp_plan *plan, struct fp_member *member, struct fp_fail *fail)
@@ -236,13 +279,14 @@ static enum reg_status create_reserve(struct create *c, const struct fp_plan *pl
 	return status;
 }
 
-static void create_run(struct create *c, const struct fp_plan *plan, uint64_t deadline_ns)
+static void create_run(struct create *c)
 {
+	const struct fp_plan *plan = &c->plan;
 	const struct fp_start_params params = {
 		.strong = plan->strong,
 		.wait_stored = plan->wait_stored,
 		.alone = true,
-		.deadline_ns = deadline_ns,
+		.deadline_ns = c->deadline_ns,
 		.on_end = on_end,
 		.owner = c,
 	};
@@ -256,13 +300,14 @@ static void create_run(struct create *c, const struct fp_plan *plan, uint64_t de
 		create_refuse(c, &fail);
 		return;
 	}
+	fp_deadline_set(&c->svc->deadlines, &c->deadline, c->deadline_ns, on_deadline);
 	status = create_reserve(c, plan, &lease, &fail);
 	if (status != REG_OK && !(status == REG_REQUEST_SEEN && is_set(lease.sandbox))) {
 		fp_start_free(c->start);
-		create_refuse(c, &fail);
+		if (status != REG_REQUEST_SEEN || !create_again(c))
+			create_refuse(c, &fail);
 		return;
 	}
-	fp_deadline_set(&c->svc->deadlines, &c->deadline, deadline_ns, on_deadline);
 	if (status == REG_OK)
 		fp_start_run(c->start, &lease, plan->spec);
 	else
@@ -276,7 +321,6 @@ void fp_create(struct fp_service *svc, const struct fp_create_args *args,
 	const struct fp_created nomem = {.status = G_RESOURCE_EXHAUSTED,
 					 .message = "this worker is out of memory"};
 	struct fp_fail fail;
-	struct fp_plan plan;
 
 	if (!c) {
 		done(arg, &nomem);
@@ -286,11 +330,13 @@ void fp_create(struct fp_service *svc, const struct fp_create_args *args,
 	c->done = done;
 	c->arg = arg;
 	c->begin_ns = clock_mono_ns();
+	c->again_ns = AGAIN_MIN_NS;
+	c->deadline_ns = fp_deadline_or_default(args->deadline_ns);
 	if (fp_create_ready(svc, &fail) ||
-	    fp_plan_make(args, svc->default_strong, 0, &plan, &fail)) {
+	    fp_plan_make(args, svc->default_strong, 0, &c->plan, &fail)) {
 		create_refuse(c, &fail);
 		return;
 	}
-	create_run(c, &plan, fp_deadline_or_default(args->deadline_ns));
-	fp_plan_done(&plan);
+	c->planned = true;
+	create_run(c);
 }

@@ -479,6 +479,7 @@ static void check_join(struct fp_park *park, enum reg_status status,
 	struct fp_start *s = start_of(park);
 
 	if (status != REG_OK || view->state == REG_GONE) {
+		s->join_lost = true;
 		start_finish(s, G_UNAVAILABLE,
 			     "the first attempt with this request_id has failed; try again");
 		return;

@@ -27,6 +27,7 @@ struct fp_start {
 	struct reg_lease lease;
 	struct fp_blob *spec; /* until it is sent */
 	bool strong, wait_stored, alone, rollback, store_listed;
+	bool join_lost; /* the create that was joined has not come to anything */
 	uint64_t deadline_ns, revision;
 	uint64_t sent_ns, agent_ns, start_ns;
 	struct fp_park park;
