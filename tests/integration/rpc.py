@@ -27,7 +27,8 @@ OPTIONS = [
     # Each Client has a connection of its own, so that it is with one worker.
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
+    # How long an attempt may take; a busy machine is no reason to give one up.
+    ("grpc.min_reconnect_backoff_ms", 5000),
     ("grpc.max_reconnect_backoff_ms", 200),
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
