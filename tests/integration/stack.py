@@ -4,7 +4,6 @@
 Each program is a child that can be given environment (failpoints), stopped, killed and started again by the name of its role.
 """
 
-import atexit
 import collections
 import contextlib
 import json
@@ -34,7 +33,7 @@ def image_layout():
     global _layout
     if _layout is None:
         folder = f"/var/tmp/fsb-test-image-{os.getpid()}"
-        atexit.register(os.system, f"rm -rf {folder}")
+        guard().tell(folder)
         subprocess.run(
             [os.path.join(SRC, "tools", "mkimage"), folder, IMAGE], check=True, stdout=subprocess.DEVNULL
         )
