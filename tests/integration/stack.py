@@ -34,8 +34,9 @@ def image_layout():
     if _layout is None:
         folder = f"/var/tmp/fsb-test-image-{os.getpid()}"
         guard().tell(folder)
+        mkimage = [os.path.join(SRC, "tools", "mkimage"), folder, IMAGE]
         subprocess.run(
-            [os.path.join(SRC, "tools", "mkimage"), folder, IMAGE], check=True, stdout=subprocess.DEVNULL
+            ["setpriv", "--pdeathsig", "TERM", "--", *mkimage], check=True, stdout=subprocess.DEVNULL
         )
         _layout = folder
     return _layout
