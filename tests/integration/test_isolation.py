@@ -86,7 +86,7 @@ class Isolation(StackTest):
         with open(marker, "w") as f:
             f.write("x")
         code, log = self.sh(
-            f"cat {marker}; ls /root/.ssh /work /home 2>&1; cat /etc/shadow 2>&1; cat /proc/1/mountinfo"
+            f"cat {marker}; ls /root/.ssh /home /opt 2>&1; cat /etc/shadow 2>&1; cat /proc/1/mountinfo"
         )
         self.assertNotIn("/dev/vda", log)
         self.assertIn("No such file", log)
