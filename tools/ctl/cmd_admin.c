@@ -20,6 +20,17 @@ static bool want_json(void)
 	return !strcmp(flags.output, "json");
 }
 
+/* The same rows in both forms; the one that was asked for is printed. Takes array. */
+static void print_rows(json_t *array, struct table *table)
+{
+	if (want_json()) {
+		msg_print_json(array);
+		return;
+	}
+	json_decref(array);
+	table_print(table);
+}
+
 static const char *number(struct mem *mem, uint64_t value)
 {
 	return mem_printf(mem, "%llu", (unsigned long long)value);
@@ -101,12 +112,7 @@ static int image_list(struct ctl *ctl, struct err *err)
 						       image->agents));
 		table_row(&table, image->image, number(&ctl->mem, (uint64_t)image->agents));
 	}
-	if (want_json()) {
-		msg_print_json(array);
-		return 0;
-	}
-	json_decref(array);
-	table_print(&table);
+	print_rows(array, &table);
 	return 0;
 }
 
@@ -210,12 +216,7 @@ static int agents(struct ctl *ctl, int npos, char **pos, struct err *err)
 		json_array_append_new(array, json_agent(reply->items[i]));
 		agent_row(ctl, &table, reply->items[i]);
 	}
-	if (want_json()) {
-		msg_print_json(array);
-		return 0;
-	}
-	json_decref(array);
-	table_print(&table);
+	print_rows(array, &table);
 	return 0;
 }
 
@@ -274,12 +275,7 @@ static int pools(struct ctl *ctl, int npos, char **pos, struct err *err)
 		json_array_append_new(array, json_pool(reply->items[i]));
 		pool_row(ctl, &table, reply->items[i]);
 	}
-	if (want_json()) {
-		msg_print_json(array);
-		return 0;
-	}
-	json_decref(array);
-	table_print(&table);
+	print_rows(array, &table);
 	return 0;
 }
 
