@@ -156,18 +156,24 @@ void reg__index_remove(struct reg *reg, enum reg_index_kind kind, const struct r
 		       uint32_t cell, uint32_t gen);
 uint32_t reg__index_count(const struct reg *reg, enum reg_index_kind kind, uint32_t *ret_stale);
 
-/* ---- agents.c ---- */
+/* ---- slots.c ---- */
 a64 *reg__slot(const struct reg *reg, uint32_t agent, uint32_t slot); /* NULL: none */
 a64 *reg__mask(const struct reg *reg, uint32_t agent, uint32_t chunk);
 a16 *reg__hint(const struct reg *reg, uint32_t agent);
 void reg__hint_publish(struct reg *reg, uint32_t agent);
 uint32_t reg__agent_load(const struct reg *reg, const struct reg_agent *agent);
-void reg__agent_cold(const struct reg_agent *agent, struct reg_agent_cold *ret);
 /* Compares the masks with the slot words and mends them; returns what was mended. */
 uint32_t reg__agent_heal(struct reg *reg, uint32_t agent);
 /* Frees exactly that slot if it still is record's; then the mask, the hint and the pool's memo. */
 void reg__slot_free(struct reg_self *me, uint32_t agent, uint32_t slot, uint32_t gen,
 		    uint32_t record);
+void reg__pool_full_clear(struct reg_pool *pool);
+/* Around anything that makes room in a pool: between the two nobody trusts a memo of "full". */
+void reg__room_begin(struct reg_self *me, uint32_t pool);
+void reg__room_end(struct reg_self *me, uint32_t pool);
+enum reg_status reg__agent_grow(struct reg_self *me, uint32_t agent, uint32_t slots);
+
+/* ---- rows.c ---- */
 a64 *reg__pool_bits(const struct reg *reg, uint32_t pool);
 a64 *reg__image_bits(const struct reg *reg, uint32_t image);
 bool reg__find_pool(const struct reg *reg, const char *ns, const char *name, uint32_t *ret);
@@ -181,11 +187,15 @@ enum reg_status reg__pool_intern(struct reg_self *me, const char *ns, const char
 				 uint32_t *ret);
 enum reg_status reg__agent_intern(struct reg_self *me, const char *ns, const char *name,
 				  uint32_t *ret);
-void reg__pool_full_clear(struct reg_pool *pool);
-/* Around anything that makes room in a pool: between the two nobody trusts a memo of "full". */
-void reg__room_begin(struct reg_self *me, uint32_t pool);
-void reg__room_end(struct reg_self *me, uint32_t pool);
-enum reg_status reg__agent_grow(struct reg_self *me, uint32_t agent, uint32_t slots);
+/* A row that does not exist yet. full is the status for "no row left". */
+enum reg_status reg__row_add(struct reg_self *me, enum reg_cells_kind cells,
+			     enum reg_index_kind index, const char *a, const char *b,
+			     enum reg_status full, uint32_t *ret);
+
+/* ---- agents.c ---- */
+void reg__agent_cold(const struct reg_agent *agent, struct reg_agent_cold *ret);
+/* Before anybody finds the row: whoever does may join it at once. */
+void reg__agent_row_init(struct reg *reg, uint32_t idx, const char *name);
 
 /* ---- lifecycle.c ---- */
 /* The first report stands; another generation's record is left alone. */

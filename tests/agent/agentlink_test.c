@@ -297,15 +297,16 @@ static void test_reach_limit_ends_with_the_dial(void **state)
 	agentlink_set_reach_limit(link, 100 * NS_PER_MS);
 	assert_int_equal(fence(link, "nobody", 0, &heard), 0);
 	assert_true(until(heard.not_sent == 1));
-	/* Once sent, only the command's own deadline counts. */
+	/* Once sent, only the command's own deadline counts; the limit leaves a busy host time to dial. */
+	agentlink_set_reach_limit(link, 4000 * NS_PER_MS);
 	answer_commands = false;
 	server_start();
-	assert_int_equal(fence(link, "first", 600 * NS_PER_MS, &heard), 0);
-	assert_true(until(commands == 1));
-	uint64_t sent_ns = clock_mono_ns();
+	uint64_t queued_ns = clock_mono_ns();
 
+	assert_int_equal(fence(link, "first", 6000 * NS_PER_MS, &heard), 0);
+	assert_true(until(commands == 1));
 	assert_true(until(heard.unknown == 1));
-	assert_true(clock_mono_ns() - sent_ns >= 200 * NS_PER_MS);
+	assert_true(clock_mono_ns() - queued_ns >= 5000 * NS_PER_MS);
 	assert_int_equal(heard.not_sent, 1);
 	agentlink_free(link);
 }

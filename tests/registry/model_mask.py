@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Every interleaving of those who change one slot word and its mask bit (registry/src/agents.c, place.c): a holder that releases,
+"""Every interleaving of those who change one slot word and its mask bit (registry/src/slots.c, place.c): a holder that releases,
 claimers, claimers that release again, healers. At rest the bit equals the word. With a single second look instead of looking until
 both agree a free slot can stay hidden: that variant has to fail here, so that the search is known to see it."""
 import sys
