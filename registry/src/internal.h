@@ -102,6 +102,12 @@ REG_ACCESSOR(reg__image, struct reg_image, REGION_IMAGES, CELLS_IMAGES)
 
 struct reg_part *reg__part(const struct reg *reg, uint32_t idx); /* NULL: never used */
 
+/* ---- stats.c ---- */
+/* The line's counters as they stand are what its former holders counted. */
+void reg__counters_join(struct reg_part *part);
+/* What the present holder has counted. */
+void reg__counters_since_join(const struct reg_part *part, struct reg_participant *ret);
+
 /* ---- cells.c ---- */
 /* The word of a cell, NULL when out of range or never allocated. */
 a64 *reg__cell(const struct reg *reg, enum reg_cells_kind kind, uint32_t idx);
@@ -271,6 +277,30 @@ static inline void reg__text_copy(char *dst, size_t size, const char *src)
 
 	memcpy(dst, src, len);
 	dst[len] = 0;
+}
+
+/* One more on the caller's own line. */
+static inline void reg__add(a64 *own, uint64_t n)
+{
+	/* relaxed: own line, one writer, a statistic */
+	atomic_store_explicit(own, atomic_load_explicit(own, memory_order_relaxed) + n,
+			      memory_order_relaxed);
+}
+
+static inline void reg__count_add(struct reg_self *me, enum reg_counter counter, uint64_t n)
+{
+	reg__add(&me->part->count[counter], n);
+}
+
+static inline void reg__count(struct reg_self *me, enum reg_counter counter)
+{
+	reg__count_add(me, counter, 1);
+}
+
+/* A reservation that was refused, for that reason. */
+static inline void reg__count_refused(struct reg_self *me, enum reg_status reason)
+{
+	reg__add(&me->part->refused[reason], 1);
 }
 
 static inline void reg__pause(void)

@@ -108,18 +108,23 @@ struct reg_header {
 enum { PART_FREE, PART_LIVE, PART_LEFT };
 
 #define REG_HIST_SUB	 8
-#define REG_HIST_BUCKETS (REG_HIST_SUB * 37) /* up to 2^37 ns = 137 s */
+#define REG_HIST_BUCKETS (REG_HIST_SUB * 37) /* values below 2^39 ns = 9 min */
 
 struct reg_part {
 	a64 word; /* state 8 | kind 8 | incarnation 32 */
 	a32 pid;
-	a32 wake; /* futex: changes seen by its watchers */
-	/* written by the participant alone; statistics */
-	_Alignas(REG_LINE) a64 reserved, committed, aborted, refused;
-	a32 releasing; /* pool + 1: a slot of it becomes free, and the memo of "full" is not cleared
-			  yet */
-	a32 changing;  /* record + 1: perhaps changed by it, and revision, dirty bit and watchers
-			  not yet */
+	a32 wake;			  /* futex: changes seen by its watchers */
+	_Alignas(REG_LINE) a32 releasing; /* pool + 1: a slot of it becomes free, and the memo of
+			  "full" is not cleared yet */
+	a32 changing; /* record + 1: perhaps changed by it, and revision, dirty bit and watchers
+			 not yet */
+	/* Statistics, written by the participant alone and never set back: a reader's sums only
+	 * grow, whoever leaves, dies or joins here. What had been counted when the present one
+	 * joined stands in …_at_join. */
+	_Alignas(REG_LINE) a64 count[REG_COUNT_MAX];
+	a64 refused[REG_STATUS_MAX];
+	a64 count_at_join[REG_COUNT_MAX];
+	a64 refused_at_join;
 	_Alignas(REG_LINE) a64 hist[REG_HIST_MAX][REG_HIST_BUCKETS];
 	a64 hist_max[REG_HIST_MAX];
 };

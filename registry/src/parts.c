@@ -112,12 +112,9 @@ bool reg__part_own(const struct reg *reg, uint32_t idx)
 
 static void part_reset(struct reg_part *part)
 {
-	/* relaxed: ours alone, read as statistics; histograms go on counting over incarnations */
+	/* relaxed: for humans */
 	atomic_store_explicit(&part->pid, (uint32_t)getpid(), memory_order_relaxed);
-	atomic_store_explicit(&part->reserved, 0, memory_order_relaxed);
-	atomic_store_explicit(&part->committed, 0, memory_order_relaxed);
-	atomic_store_explicit(&part->aborted, 0, memory_order_relaxed);
-	atomic_store_explicit(&part->refused, 0, memory_order_relaxed);
+	reg__counters_join(part);
 }
 
 static void parts_high_raise(struct reg *reg, uint32_t idx)
@@ -293,13 +290,10 @@ bool reg_participant_next(struct reg_self *me, uint32_t *cursor, struct reg_part
 			.idx = i,
 			.incarnation = (uint32_t)BITS_GET(w, 32, 32),
 			.kind = (enum reg_kind)BITS_GET(w, 8, 8),
-			/* relaxed: statistics */
+			/* relaxed: for humans */
 			.pid = (int32_t)atomic_load_explicit(&part->pid, memory_order_relaxed),
-			.reserved = atomic_load_explicit(&part->reserved, memory_order_relaxed),
-			.committed = atomic_load_explicit(&part->committed, memory_order_relaxed),
-			.aborted = atomic_load_explicit(&part->aborted, memory_order_relaxed),
-			.refused = atomic_load_explicit(&part->refused, memory_order_relaxed),
 		};
+		reg__counters_since_join(part, ret);
 		ret->alive =
 			BITS_GET(w, 0, 8) == PART_LIVE &&
 			(reg__part_own(me->reg, i) || reg__byte_locked(me->reg, REG_LOCK_PART(i)));

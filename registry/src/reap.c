@@ -269,6 +269,9 @@ enum reg_status reg_reap(struct reg_self *me,
 		(void)reg__lock_byte(me->reg, REG_LOCK_PART(i), F_UNLCK);
 	}
 	pthread_mutex_unlock(&me->reg->roles);
+	reg__count_add(me, REG_COUNT_REAPED, ret->participants);
+	reg__count_add(me, REG_COUNT_REAP_RELEASED, ret->released);
+	reg__count_add(me, REG_COUNT_REAP_ORPHAN, ret->orphans);
 	return REG_OK;
 }
 
@@ -311,5 +314,6 @@ uint32_t reg_scrub(struct reg_self *me)
 		if (word_state(w) == REG_EXITED || word_state(w) == REG_EXPIRED)
 			reg__unplace(me, i, rec, word_gen(w));
 	}
+	reg__count_add(me, REG_COUNT_SCRUBBED, mended);
 	return mended;
 }

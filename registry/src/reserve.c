@@ -108,16 +108,9 @@ static enum reg_status keys_claim(struct reg *reg, const struct reg_request *req
 	return st;
 }
 
-static void count(a64 *counter)
-{
-	/* relaxed: own line, one writer, a statistic */
-	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1,
-			      memory_order_relaxed);
-}
-
 /* Everything but the publication: the record stays CLAIMED by me, invisible. */
-static enum reg_status reserve_hidden(struct reg_self *me, const struct reg_request *req,
-				      struct reg_lease *ret)
+static enum reg_status reserve_try(struct reg_self *me, const struct reg_request *req,
+				   struct reg_lease *ret)
 {
 	struct reg *reg = me->reg;
 	struct reg_lease lease = {.agent = {REG_NIL}};
@@ -138,7 +131,6 @@ static enum reg_status reserve_hidden(struct reg_self *me, const struct reg_requ
 		st = reg__place(me, pool, image, idx, &lease);
 	if (st) {
 		reg__undo(me, idx);
-		count(&me->part->refused);
 		if (st == REG_NO_CAPACITY || st == REG_PORT_CONFLICT)
 			/* relaxed: a statistic */
 			atomic_fetch_add_explicit(&reg__pool(reg, pool)->unmet, 1,
@@ -150,6 +142,16 @@ static enum reg_status reserve_hidden(struct reg_self *me, const struct reg_requ
 	}
 	*ret = lease;
 	return REG_OK;
+}
+
+static enum reg_status reserve_hidden(struct reg_self *me, const struct reg_request *req,
+				      struct reg_lease *ret)
+{
+	enum reg_status st = reserve_try(me, req, ret);
+
+	if (st)
+		reg__count_refused(me, st);
+	return st;
 }
 
 static void publish(struct reg_self *me, const struct reg_lease *lease)
@@ -166,7 +168,7 @@ static void publish(struct reg_self *me, const struct reg_lease *lease)
 	/* relaxed: a statistic */
 	atomic_fetch_add_explicit(&reg__agent(reg, lease->agent.idx)->reserved_total, 1,
 				  memory_order_relaxed);
-	count(&me->part->reserved);
+	reg__count(me, REG_COUNT_RESERVED);
 }
 
 enum reg_status reg_reserve(struct reg_self *me, const struct reg_request *req,
@@ -291,7 +293,7 @@ enum reg_status reg_commit(struct reg_self *me, const struct reg_lease *lease,
 	if (word_state(next) == REG_EXITED)
 		reg__unplace(me, lease->sandbox.idx, rec, lease->sandbox.gen);
 	reg__changed(me, lease->sandbox.idx, rec);
-	count(&me->part->committed);
+	reg__count(me, REG_COUNT_COMMITTED);
 	return st;
 }
 
@@ -315,6 +317,6 @@ enum reg_status reg_abort(struct reg_self *me, const struct reg_lease *lease)
 							memory_order_acquire));
 	(void)FAILPOINT("abort.claimed");
 	reg__undo(me, lease->sandbox.idx);
-	count(&me->part->aborted);
+	reg__count(me, REG_COUNT_ABORTED);
 	return REG_OK;
 }

@@ -1,9 +1,85 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Figures: log-linear histograms per participant, merged on read; the books, counted from the truth
- * words. */
+/*
+ * Figures: counters and log-linear histograms per participant, merged on read; the books, counted
+ * from the truth words. Counting writes lines of the caller's own only. A line is never set back,
+ * so nothing has to be carried over when its holder changes, and no death can count twice or lose.
+ */
 #include "internal.h"
 
 #include <string.h>
+
+static uint64_t figure(const a64 *own)
+{
+	return atomic_load_explicit(own, memory_order_relaxed); /* relaxed: a statistic */
+}
+
+const char *reg_counter_name(enum reg_counter counter)
+{
+	static const char *const names[] = {
+#define NAME(name, key, text) key,
+		REG_COUNT_LIST(NAME)
+#undef NAME
+	};
+
+	return (unsigned int)counter < REG_COUNT_MAX ? names[counter] : "?";
+}
+
+const char *reg_counter_text(enum reg_counter counter)
+{
+	static const char *const texts[] = {
+#define TEXT(name, key, text) text,
+		REG_COUNT_LIST(TEXT)
+#undef TEXT
+	};
+
+	return (unsigned int)counter < REG_COUNT_MAX ? texts[counter] : "?";
+}
+
+static uint64_t refused_in(const struct reg_part *part)
+{
+	uint64_t sum = 0;
+
+	for (unsigned int i = 0; i < REG_STATUS_MAX; i++)
+		sum += figure(&part->refused[i]);
+	return sum;
+}
+
+void reg__counters_join(struct reg_part *part)
+{
+	for (unsigned int i = 0; i < REG_COUNT_MAX; i++)
+		/* relaxed, both: ours alone by now, statistics */
+		atomic_store_explicit(&part->count_at_join[i], figure(&part->count[i]),
+				      memory_order_relaxed);
+	atomic_store_explicit(&part->refused_at_join, refused_in(part), memory_order_relaxed);
+}
+
+void reg__counters_since_join(const struct reg_part *part, struct reg_participant *ret)
+{
+	const struct {
+		enum reg_counter counter;
+		uint64_t *to;
+	} wanted[] = {{REG_COUNT_RESERVED, &ret->reserved},
+		      {REG_COUNT_COMMITTED, &ret->committed},
+		      {REG_COUNT_ABORTED, &ret->aborted}};
+
+	for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++)
+		*wanted[i].to = figure(&part->count[wanted[i].counter]) -
+				figure(&part->count_at_join[wanted[i].counter]);
+	ret->refused = refused_in(part) - figure(&part->refused_at_join);
+}
+
+void reg_counters_get(const struct reg *reg, struct reg_counters *ret)
+{
+	*ret = (struct reg_counters){0};
+	for (uint32_t p = 0; p < REG_PARTICIPANTS_MAX; p++) {
+		const struct reg_part *part = reg__part(reg, p);
+
+		for (unsigned int i = 0; part && i < REG_COUNT_MAX; i++)
+			ret->count[i] += figure(&part->count[i]);
+		for (unsigned int i = 0; part && i < REG_STATUS_MAX; i++)
+			ret->refused[i] += figure(&part->refused[i]);
+	}
+}
 
 static unsigned int bucket_of(uint64_t ns)
 {
@@ -29,12 +105,11 @@ static uint64_t bucket_top(unsigned int idx)
 
 void reg_hist_add(struct reg_self *me, enum reg_hist hist, uint64_t ns)
 {
-	a64 *b = &me->part->hist[hist][bucket_of(ns)], *max = &me->part->hist_max[hist];
+	a64 *max = &me->part->hist_max[hist];
 
-	/* relaxed, all: own lines, one writer, statistics */
-	atomic_store_explicit(b, atomic_load_explicit(b, memory_order_relaxed) + 1,
-			      memory_order_relaxed);
-	if (ns > atomic_load_explicit(max, memory_order_relaxed))
+	reg__add(&me->part->hist[hist][bucket_of(ns)], 1);
+	if (ns > figure(max))
+		/* relaxed: own line, one writer, a statistic */
 		atomic_store_explicit(max, ns, memory_order_relaxed);
 }
 
@@ -51,10 +126,10 @@ static uint64_t quantile(const uint64_t *buckets, uint64_t count, unsigned int p
 	return 0;
 }
 
-void reg_hist_get(struct reg *reg, enum reg_hist hist, struct reg_hist_view *ret)
+void reg_hist_get(const struct reg *reg, enum reg_hist hist, struct reg_hist_view *ret)
 {
-	static const char *const names[REG_HIST_MAX] = {"reserve", "agent", "start", "total",
-							"store_lag"};
+	static const char *const names[REG_HIST_MAX] = {"reserve", "batch", "agent",
+							"start",   "total", "store_lag"};
 	uint64_t sum[REG_HIST_BUCKETS] = {0};
 
 	*ret = (struct reg_hist_view){.name = names[hist]};
@@ -63,21 +138,20 @@ void reg_hist_get(struct reg *reg, enum reg_hist hist, struct reg_hist_view *ret
 
 		if (!part)
 			continue;
-		/* relaxed, all: statistics */
 		for (unsigned int i = 0; i < REG_HIST_BUCKETS; i++) {
-			uint64_t n =
-				atomic_load_explicit(&part->hist[hist][i], memory_order_relaxed);
+			uint64_t n = figure(&part->hist[hist][i]);
 
 			sum[i] += n;
 			ret->count += n;
 		}
-		uint64_t max = atomic_load_explicit(&part->hist_max[hist], memory_order_relaxed);
+		uint64_t max = figure(&part->hist_max[hist]);
 
 		ret->max_ns = max > ret->max_ns ? max : ret->max_ns;
 	}
 	ret->p50_ns = quantile(sum, ret->count, 500, ret->max_ns);
 	ret->p90_ns = quantile(sum, ret->count, 900, ret->max_ns);
 	ret->p99_ns = quantile(sum, ret->count, 990, ret->max_ns);
+	ret->p999_ns = quantile(sum, ret->count, 999, ret->max_ns);
 }
 
 /* ---- the books ---- */

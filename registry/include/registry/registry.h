@@ -191,7 +191,7 @@ struct reg_participant {
 	enum reg_kind kind;
 	int32_t pid;
 	bool alive;
-	uint64_t reserved, committed, aborted, refused; /* counters since it joined */
+	uint64_t reserved, committed, aborted, refused; /* since it joined */
 };
 /* Next live or dead-and-unreaped participant at or after *cursor; false at the end. Start with 0.
  */
@@ -519,20 +519,67 @@ enum reg_status reg_stored(struct reg_self *me, reg_sandbox_id sandbox, uint64_t
 enum reg_status reg_store_forgotten(struct reg_self *me, reg_sandbox_id sandbox);
 
 /* ---- figures ---- */
+/* What each participant counts in lines of its own; read as the sum over all, those that left or
+ * died included. */
+#define REG_COUNT_LIST(X)                                                                          \
+	X(RESERVED, "reserved_total", "reservations that became visible")                          \
+	X(COMMITTED, "committed_total", "sandboxes that were started")                             \
+	X(ABORTED, "aborted_total", "reservations given back by their owner")                      \
+	X(LOST_CAS, "slot_cas_lost", "slots that somebody else took in between")                   \
+	X(NOMINATION_FAILED, "nominations_failed", "agents whose hint said room and had none")     \
+	X(HOME_HIT, "home_hits", "placements found in the caller's own part of the pool")          \
+	X(STEAL, "steals", "placements found in another worker's part")                            \
+	X(PASS, "authoritative_passes", "passes over the slot words")                              \
+	X(MEMO_REFUSED, "memo_refusals", "searches that ended at a remembered full pool")          \
+	X(INDEX_RETRY, "index_retries", "keys that met another inserter of the same key")          \
+	X(MAGAZINE_MISS, "magazine_misses", "units taken from the common stock")                   \
+	X(GANG_WAIT, "gang_waits", "batches that waited for another one of their pool")            \
+	X(GRACE_PERIOD, "grace_periods", "arena-wide grace periods that were waited for")          \
+	X(RETIRED, "retired", "things taken out of use, to be freed after a grace period")         \
+	X(RECLAIMED, "reclaimed", "things freed after their grace period")                         \
+	X(REAPED, "participants_reaped", "dead participants whose holdings were taken back")       \
+	X(REAP_RELEASED, "reservations_reaped", "reservations of the dead that were taken back")   \
+	X(REAP_ORPHAN, "orphans_found", "starts of the dead that the agent had to be asked about") \
+	X(SCRUBBED, "hints_scrubbed", "hints that the scrubber mended")
+
+enum reg_counter {
+#define REG_COUNT_ENUM(name, key, text) REG_COUNT_##name,
+	REG_COUNT_LIST(REG_COUNT_ENUM)
+#undef REG_COUNT_ENUM
+		REG_COUNT_MAX
+};
+
+const char *reg_counter_name(enum reg_counter counter); /* "reserved_total" */
+const char *reg_counter_text(enum reg_counter counter); /* the sentence above */
+
+struct reg_counters {
+	uint64_t count[REG_COUNT_MAX];
+	uint64_t refused[REG_STATUS_MAX]; /* reserve's refusals by reason; a batch counts each
+					     member that it refused */
+};
+/* Since the arena was made. Never goes down: who joins in the place of another counts on. */
+void reg_counters_get(const struct reg *reg, struct reg_counters *ret);
+
+/* Stages of a create, in ns. The caller of the registry times and adds what is not said otherwise.
+ */
 enum reg_hist {
-	REG_HIST_RESERVE,
-	REG_HIST_AGENT,
-	REG_HIST_START,
-	REG_HIST_TOTAL,
-	REG_HIST_STORE_LAG,
+	REG_HIST_RESERVE,   /* one successful reg_reserve */
+	REG_HIST_BATCH,	    /* one reg_reserve_batch, of any size */
+	REG_HIST_AGENT,	    /* command sent to its acknowledgement */
+	REG_HIST_START,	    /* at the agent: command received to exec; reg_commit adds it */
+	REG_HIST_TOTAL,	    /* request received to reply */
+	REG_HIST_STORE_LAG, /* change to its write; reg_stored adds it */
 	REG_HIST_MAX
 };
+/* Log-linear buckets of at most an eighth of their value, up to 2^39 ns (nine minutes); what is
+ * longer is counted there, and the maximum is kept as it is. */
 void reg_hist_add(struct reg_self *me, enum reg_hist hist, uint64_t ns);
 struct reg_hist_view {
 	const char *name;
-	uint64_t count, p50_ns, p90_ns, p99_ns, max_ns;
+	uint64_t count, p50_ns, p90_ns, p99_ns, p999_ns, max_ns;
 };
-void reg_hist_get(struct reg *reg, enum reg_hist hist, struct reg_hist_view *ret);
+/* All participants together; as reg_counters_get it never goes down. */
+void reg_hist_get(const struct reg *reg, enum reg_hist hist, struct reg_hist_view *ret);
 
 struct reg_books {
 	uint32_t sandboxes;  /* records in use, GONE ones included */
