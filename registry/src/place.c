@@ -172,14 +172,18 @@ static bool slot_take(struct reg_self *me, uint32_t agent, uint32_t slot, uint32
 	/* relaxed: checked again by the CAS */
 	uint64_t w = atomic_load_explicit(word, memory_order_relaxed), next;
 
+	next = cell_take(w, SLOT_RESERVED, me->idx, record);
+#ifdef REG_BROKEN_SLOT_BY_MASK /* what the linearisability test has to find: the mask decides */
+	atomic_store_explicit(word, next, memory_order_seq_cst);
+#else
 	if (word_state(w) != SLOT_FREE)
 		return false;
-	next = cell_take(w, SLOT_RESERVED, me->idx, record);
 	/* seq_cst [S1] [H2]: the claim. Pairs with reg__slot_free; from here the reaper finds it by
 	 * our index. */
 	if (!atomic_compare_exchange_strong_explicit(word, &w, next, memory_order_seq_cst,
 						     memory_order_relaxed))
 		return false;
+#endif
 	(void)FAILPOINT("reserve.slot-claimed");
 	if (!(atomic_load_explicit(mask, memory_order_seq_cst) &
 	      bit)) /* [H2]: mended while we took it */

@@ -127,6 +127,16 @@ static enum reg_status reserve_try(struct reg_self *me, const struct reg_request
 		return st;
 	idx = lease.sandbox.idx;
 	st = keys_claim(reg, req, &lease);
+#ifdef REG_BROKEN_PUBLISH_FIRST /* what the linearisability test has to find: seen without a slot  \
+				 */
+	if (!st)
+		atomic_store_explicit(
+			reg__cell(reg, CELLS_RECORDS, idx),
+			BITS_PUT(REG_RESERVED, CELL_STATE_SHIFT, CELL_STATE_WIDTH) |
+				BITS_PUT(lease.sandbox.gen, CELL_GEN_SHIFT, GEN_WIDTH) |
+				BITS_PUT(me->idx, CELL_OWNER_SHIFT, CELL_OWNER_WIDTH),
+			memory_order_release);
+#endif
 	if (!st)
 		st = reg__place(me, pool, image, idx, &lease);
 	if (st) {
