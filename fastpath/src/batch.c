@@ -330,6 +330,8 @@ static void batch_run(struct batch *b, struct fp_members *ms, const struct fp_pl
 	bool reserved = fp_members_reserve(b->svc->me, plan, ms, b->all);
 
 	b->reserve_ns = clock_mono_ns() - begin;
+	if (reserved)
+		reg_hist_add(b->svc->me, REG_HIST_BATCH, b->reserve_ns);
 	if (reserved || !b->all)
 		batch_launch(b, ms, plan);
 	else

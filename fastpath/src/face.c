@@ -71,6 +71,26 @@ char *fp_pool_str(struct fp_pool *pool, const char *text)
 	return copy ? memcpy(copy, text, size) : fp_borrow(protobuf_c_empty_string);
 }
 
+void fp_items_push(struct fp_items *items, void *item)
+{
+	void **at;
+
+	if (!item)
+		return;
+	if (items->n == items->room) {
+		size_t room = items->room ? items->room * 2 : 32;
+
+		at = fp_pool_alloc(items->pool, room * sizeof(void *));
+		if (!at)
+			return;
+		if (items->n)
+			memcpy(at, items->at, items->n * sizeof(void *));
+		items->at = at;
+		items->room = room;
+	}
+	items->at[items->n++] = item;
+}
+
 struct fp_service *fp_face_service(struct gcall *call)
 {
 	return gserver_ctx(gcall_server(call));

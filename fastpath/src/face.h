@@ -32,6 +32,15 @@ void *fp_pool_alloc(struct fp_pool *pool, size_t size);
 /* The empty string when out of memory, which pool->failed tells. */
 char *fp_pool_str(struct fp_pool *pool, const char *text);
 
+/* An array in the pool that doubles: lists are made in one walk over the registry. */
+struct fp_items {
+	struct fp_pool *pool;
+	void **at;
+	size_t n, room;
+};
+/* NULL is left out. */
+void fp_items_push(struct fp_items *items, void *item);
+
 struct fp_service *fp_face_service(struct gcall *call);
 /* Room for the endpoints and labels of a view, in the pool. */
 size_t fp_face_endpoints(struct fp_service *svc, struct fp_pool *pool,
@@ -42,6 +51,8 @@ Fsb__V1__Sandbox *fp_face_sandbox(struct fp_service *svc, struct fp_pool *pool,
 Fsb__V1__Timings *fp_face_timings(struct fp_pool *pool, const struct fp_timings *timings);
 /* Answers with msg, or with RESOURCE_EXHAUSTED when the pool has failed; drops the pool. */
 void fp_face_reply(struct gcall *call, struct fp_pool *pool, const ProtobufCMessage *msg);
+/* AdminService.GetStats. */
+void fp_face_get_stats(struct gcall *call, const ProtobufCMessage *msg);
 void fp_face_fail(struct gcall *call, const struct fp_fail *fail);
 
 #endif

@@ -2,8 +2,9 @@
 """fastpath.v1: the five calls as fast-sandbox's own clients use them, by grpcio: shapes, texts, defaults, our added fields."""
 
 import hashlib
-import re
 import time
+
+import grpc
 
 from harness import FOREVER, IMAGE, Code, StackTest, code_of, eventually, fp, fsb, health, main
 
@@ -319,14 +320,27 @@ class Upstream(StackTest):
             i.image: i.agents for i in self.stack.client.admin.ListImages(fsb.ListImagesRequest()).items
         }
         self.assertEqual(images[IMAGE], 2)
+        before = self.stack.stats()
         self.stack.create("counted")
         stats = self.stack.stats()
         self.assertEqual(stats.sandboxes, 1)
         self.assertTrue(stats.store_loaded)
         self.assertEqual(len(stats.workers), 2)
         self.assertEqual(sorted(w.pid for w in stats.workers), self.stack.worker_pids())
-        names = {h.name for h in stats.histograms if h.count}
-        self.assertTrue(any(re.search("reserve", n) for n in names), names)
+        # Every stage of a create is timed where it happens; the store's comes when it is written.
+        eventually(lambda: {h.name for h in self.stack.stats().histograms if h.count} >=
+                   {"reserve", "agent", "start", "total", "store_lag"}, "all stages are recorded")
+        for h in self.stack.stats().histograms:
+            self.assertLessEqual(h.p50_ns, h.p99_ns)
+            self.assertLessEqual(h.p99_ns, h.p999_ns)
+            self.assertLessEqual(h.p999_ns, h.max_ns)
+        for name in ("reserved_total", "committed_total"):
+            self.assertEqual(stats.counters[name], before.counters[name] + 1, name)
+        with self.assertRaises(grpc.RpcError):
+            self.stack.create("counted")
+        after = self.stack.stats()
+        self.assertEqual(after.refusals["NAME_EXISTS"], before.refusals["NAME_EXISTS"] + 1)
+        self.assertEqual(after.counters["refused_total"], before.counters["refused_total"] + 1)
 
 
 class StrongByDefault(StackTest):

@@ -88,7 +88,9 @@ AGENT = fsb.AgentInfo(name="agent-0", namespace="default", pool="default-pool", 
 STATS = fsb.GetStatsResponse(sandboxes=3, dirty=1, store_lag_ns=1500000, store_loaded=True,
                              workers=[fsb.WorkerStats(worker=0, pid=11, creates=5, refusals=1)],
                              histograms=[fsb.Histogram(name="reserve", count=5, p50_ns=800, p90_ns=1000, p99_ns=2000,
-                                                       max_ns=3000)], counters={"conflicts": 2})
+                                                       p999_ns=2500, max_ns=3000)], counters={"conflicts": 2},
+                             refusals={"NO_CAPACITY": 4},
+                             unmet=[fsb.PoolDemand(namespace="default", pool="default-pool", unmet_demand=4)])
 
 UNARY = {
     "fastpath.v1.FastPathService": {

@@ -180,8 +180,10 @@ is 0 "Sandboxes:   3
 Unwritten:   1
 Store lag:   1.5ms
 Store:       loaded
-*conflicts  2" stats
+*reserve  5      800ns  1000ns  2000ns  2500ns  3000ns*conflicts  2*NO_CAPACITY      4*default    default-pool  4" stats
 is 0 '*"store_lag_ns": 1500000,*' stats -o json
+is 0 '*"NO_CAPACITY": 4*' stats -o json
+is 0 '*"unmet_demand": 4*' stats -o json
 
 ((failures == 0)) && echo ok
 exit $((failures != 0))

@@ -45,11 +45,26 @@ static json_t *json_histograms(const Fsb__V1__GetStatsResponse *s)
 
 		json_object_set_new(
 			object, h->name,
-			json_pack("{s:I,s:I,s:I,s:I,s:I}", "count", (json_int_t)h->count, "p50_ns",
-				  (json_int_t)h->p50_ns, "p90_ns", (json_int_t)h->p90_ns, "p99_ns",
-				  (json_int_t)h->p99_ns, "max_ns", (json_int_t)h->max_ns));
+			json_pack("{s:I,s:I,s:I,s:I,s:I,s:I}", "count", (json_int_t)h->count,
+				  "p50_ns", (json_int_t)h->p50_ns, "p90_ns", (json_int_t)h->p90_ns,
+				  "p99_ns", (json_int_t)h->p99_ns, "p999_ns",
+				  (json_int_t)h->p999_ns, "max_ns", (json_int_t)h->max_ns));
 	}
 	return object;
+}
+
+static json_t *json_unmet(const Fsb__V1__GetStatsResponse *s)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < s->n_unmet; i++) {
+		const Fsb__V1__PoolDemand *d = s->unmet[i];
+
+		json_array_append_new(array, json_pack("{s:s,s:s,s:I}", "namespace", d->namespace_,
+						       "pool", d->pool, "unmet_demand",
+						       (json_int_t)d->unmet_demand));
+	}
+	return array;
 }
 
 static void print_stats_json(const Fsb__V1__GetStatsResponse *s)
@@ -57,14 +72,19 @@ static void print_stats_json(const Fsb__V1__GetStatsResponse *s)
 	json_t *object = json_pack("{s:I,s:I,s:I,s:b}", "sandboxes", (json_int_t)s->sandboxes,
 				   "dirty", (json_int_t)s->dirty, "store_lag_ns",
 				   (json_int_t)s->store_lag_ns, "store_loaded", s->store_loaded);
-	json_t *counters = json_object();
+	json_t *counters = json_object(), *refusals = json_object();
 
 	for (size_t i = 0; i < s->n_counters; i++)
 		json_object_set_new(counters, s->counters[i]->key,
 				    json_integer((json_int_t)s->counters[i]->value));
+	for (size_t i = 0; i < s->n_refusals; i++)
+		json_object_set_new(refusals, s->refusals[i]->key,
+				    json_integer((json_int_t)s->refusals[i]->value));
 	json_object_set_new(object, "workers", json_workers(s));
 	json_object_set_new(object, "histograms", json_histograms(s));
 	json_object_set_new(object, "counters", counters);
+	json_object_set_new(object, "refusals", refusals);
+	json_object_set_new(object, "unmet", json_unmet(s));
 	msg_print_json(object);
 }
 
@@ -77,24 +97,47 @@ static const char *duration(struct mem *mem, uint64_t ns)
 {
 	char buf[40];
 
-	if (ns && ns < NS_PER_US)
+	if (ns && ns < 10 * NS_PER_US)
 		return mem_printf(mem, "%lluns", (unsigned long long)ns);
 	return mem_strdup(mem, text_duration(ns, buf, sizeof(buf)));
 }
 
 static void print_histograms(struct mem *mem, const Fsb__V1__GetStatsResponse *s)
 {
-	struct table table = {.mem = mem, .columns = 6};
+	struct table table = {.mem = mem, .columns = 7};
 
-	table_row(&table, "STAGE", "COUNT", "P50", "P90", "P99", "MAX");
+	table_row(&table, "STAGE", "COUNT", "P50", "P90", "P99", "P99.9", "MAX");
 	for (size_t i = 0; i < s->n_histograms; i++) {
 		const Fsb__V1__Histogram *h = s->histograms[i];
 
 		table_row(&table, h->name, number(mem, h->count), duration(mem, h->p50_ns),
 			  duration(mem, h->p90_ns), duration(mem, h->p99_ns),
-			  duration(mem, h->max_ns));
+			  duration(mem, h->p999_ns), duration(mem, h->max_ns));
 	}
 	table_print(&table);
+}
+
+/* Only what occurred; nothing at all when nothing did. */
+static void print_refusals(struct mem *mem, const Fsb__V1__GetStatsResponse *s)
+{
+	struct table refusals = {.mem = mem, .columns = 2};
+	struct table unmet = {.mem = mem, .columns = 3};
+
+	table_row(&refusals, "REFUSED BECAUSE", "COUNT");
+	for (size_t i = 0; i < s->n_refusals; i++)
+		table_row(&refusals, s->refusals[i]->key, number(mem, s->refusals[i]->value));
+	if (s->n_refusals) {
+		putchar('\n');
+		table_print(&refusals);
+	}
+	table_row(&unmet, "NAMESPACE", "POOL", "UNMET");
+	for (size_t i = 0; i < s->n_unmet; i++)
+		table_row(&unmet, s->unmet[i]->namespace_, s->unmet[i]->pool,
+			  number(mem, s->unmet[i]->unmet_demand));
+	if (s->n_unmet) {
+		putchar('\n');
+		table_print(&unmet);
+	}
 }
 
 static void print_stats_text(struct mem *mem, const Fsb__V1__GetStatsResponse *s)
@@ -120,6 +163,7 @@ static void print_stats_text(struct mem *mem, const Fsb__V1__GetStatsResponse *s
 	for (size_t i = 0; i < s->n_counters; i++)
 		table_row(&counters, s->counters[i]->key, number(mem, s->counters[i]->value));
 	table_print(&counters);
+	print_refusals(mem, s);
 }
 
 static int stats(struct ctl *ctl, int npos, char **pos, struct err *err)
@@ -144,7 +188,7 @@ static int stats(struct ctl *ctl, int npos, char **pos, struct err *err)
 const struct ctl_command ctl_cmd_stats = {
 	.name = "stats",
 	.args = "",
-	.summary = "counters, latencies and store lag",
+	.summary = "latencies by stage, counters, refusals by reason, unmet demand, store lag",
 	.opts = stats_opts,
 	.max_pos = 0,
 	.verbatim_from = -1,
