@@ -33,9 +33,7 @@ static uint32_t pow2_at_least(uint64_t v)
 	return p;
 }
 
-/* Everything that decides how bytes are read: sizes, offsets of the words that cross processes,
- * constants. */
-static uint64_t layout_stamp(void)
+uint64_t reg__layout_stamp(void)
 {
 	const uint64_t facts[] = {
 		sizeof(struct reg_header),
@@ -87,7 +85,7 @@ static uint64_t layout_stamp(void)
 	return h;
 }
 
-static bool limits_fill(const struct reg_limits *in, struct reg_limits *out)
+bool reg__limits_fill(const struct reg_limits *in, struct reg_limits *out)
 {
 	*out = in ? *in : (struct reg_limits){0};
 	out->agents = out->agents ? out->agents : 16384;
@@ -149,8 +147,7 @@ static uint64_t region_size(const struct reg *reg, int region)
 	}
 }
 
-/* Fills the constants and spans of reg from limits; the same limits always give the same layout. */
-static void layout_from(struct reg *reg, const struct reg_limits *lim)
+void reg__layout_from(struct reg *reg, const struct reg_limits *lim)
 {
 	uint64_t off = 0;
 
@@ -184,7 +181,7 @@ static void layout_from(struct reg *reg, const struct reg_limits *lim)
 	reg->bytes = align_up(off, UINT64_C(1) << REG_CHUNK_SHIFT);
 }
 
-static bool layout_fits_bits(const struct reg *reg)
+bool reg__layout_fits_bits(const struct reg *reg)
 {
 	return (reg->bytes >> REG_CHUNK_SHIFT) / 8 <= reg->span[REGION_ENSURED].size;
 }
@@ -292,7 +289,7 @@ static enum reg_status init_header(struct reg *reg, const struct reg_limits *lim
 	for (int i = 0; i < 16; i++)
 		snprintf(h->instance + 2 * i, 3, "%02x", id[i]);
 	h->version = REG_LAYOUT_VERSION;
-	h->stamp = layout_stamp();
+	h->stamp = reg__layout_stamp();
 	h->total_bytes = reg->bytes;
 	h->created_unix_ns = clock_unix_ns();
 	h->max_agents = lim->agents;
@@ -369,15 +366,15 @@ enum reg_status reg_create(const char *path, const struct reg_limits *limits, st
 	 * restart */
 	if (getrandom(&some, sizeof(some), 0) != sizeof(some))
 		return REG_IO;
-	if (!limits_fill(limits, &lim) || snprintf(tmp, sizeof(tmp), "%s.tmp-%d-%08x", path,
-						   (int)getpid(), some) >= (int)sizeof(tmp))
+	if (!reg__limits_fill(limits, &lim) || snprintf(tmp, sizeof(tmp), "%s.tmp-%d-%08x", path,
+							(int)getpid(), some) >= (int)sizeof(tmp))
 		return REG_INVALID;
 	struct reg *reg = reg_new(path);
 
 	if (!reg)
 		return REG_IO;
-	layout_from(reg, &lim);
-	if (!layout_fits_bits(reg)) {
+	reg__layout_from(reg, &lim);
+	if (!reg__layout_fits_bits(reg)) {
 		reg_detach(reg);
 		return REG_INVALID;
 	}
@@ -408,12 +405,13 @@ static enum reg_status check_header(const struct reg_header *hdr, uint64_t magic
 
 	if (magic != REG_MAGIC)
 		return REG_BAD_MAGIC;
-	if (hdr->version != REG_LAYOUT_VERSION || hdr->stamp != layout_stamp())
+	if (hdr->version != REG_LAYOUT_VERSION || hdr->stamp != reg__layout_stamp())
 		return REG_BAD_LAYOUT;
-	if (!limits_fill(&stored, &lim) || memcmp(&lim, &stored, sizeof(lim)))
+	if (!reg__limits_fill(&stored, &lim) || memcmp(&lim, &stored, sizeof(lim)))
 		return REG_CORRUPT;
-	layout_from(reg, &lim);
-	if (!layout_fits_bits(reg) || hdr->total_bytes != reg->bytes || file_bytes != reg->bytes)
+	reg__layout_from(reg, &lim);
+	if (!reg__layout_fits_bits(reg) || hdr->total_bytes != reg->bytes ||
+	    file_bytes != reg->bytes)
 		return REG_CORRUPT;
 	if (memcmp(hdr->region, reg->span, sizeof(reg->span)))
 		return REG_CORRUPT;

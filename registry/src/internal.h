@@ -60,6 +60,14 @@ struct reg_self {
 };
 
 /* ---- arena.c ---- */
+/* Everything that decides how bytes are read: sizes, offsets of the words that cross processes,
+ * constants. */
+uint64_t reg__layout_stamp(void);
+/* Defaults in place of zeros; false when one is over its maximum. */
+bool reg__limits_fill(const struct reg_limits *in, struct reg_limits *out);
+/* Fills the constants and spans of reg from limits; the same limits always give the same layout. */
+void reg__layout_from(struct reg *reg, const struct reg_limits *lim);
+bool reg__layout_fits_bits(const struct reg *reg);
 /* Memory of [off, off+len) is allocated: safe to touch. REG_NO_SPACE, REG_IO. */
 enum reg_status reg__ensure(struct reg *reg, uint64_t off, uint64_t len);
 
