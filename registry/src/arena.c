@@ -51,6 +51,7 @@ uint64_t reg__layout_stamp(void)
 		offsetof(struct reg_header, parts_high),
 		sizeof(struct reg_bucket),
 		sizeof(struct reg_agent),
+		offsetof(struct reg_agent, pool),
 		offsetof(struct reg_agent, chunk),
 		offsetof(struct reg_agent, cold),
 		sizeof(struct reg_pool),

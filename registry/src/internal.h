@@ -176,8 +176,16 @@ a64 *reg__mask(const struct reg *reg, uint32_t agent, uint32_t chunk);
 a16 *reg__hint(const struct reg *reg, uint32_t agent);
 void reg__hint_publish(struct reg *reg, uint32_t agent);
 uint32_t reg__agent_load(const struct reg *reg, const struct reg_agent *agent);
+/* How often a slot of it has been taken: the sum of the generations. For humans. */
+uint64_t reg__agent_taken(const struct reg *reg, uint32_t agent);
 /* Compares the masks with the slot words and mends them; returns what was mended. */
 uint32_t reg__agent_heal(struct reg *reg, uint32_t agent);
+/* Takes exactly that slot, for the record. */
+bool reg__slot_take(struct reg_self *me, uint32_t agent, uint32_t slot, uint32_t record,
+		    uint32_t *ret_gen);
+/* Takes any free slot of that agent, also one beyond its capacity when over. */
+bool reg__slot_claim(struct reg_self *me, uint32_t agent, uint32_t record, bool over,
+		     uint32_t *ret_slot, uint32_t *ret_gen);
 /* Frees exactly that slot if it still is record's; then the mask, the hint and the pool's memo. */
 void reg__slot_free(struct reg_self *me, uint32_t agent, uint32_t slot, uint32_t gen,
 		    uint32_t record);
@@ -224,9 +232,6 @@ bool reg__place_held(const struct reg *reg, uint64_t place, uint32_t record);
  * the record. */
 enum reg_status reg__place(struct reg_self *me, uint32_t pool, uint32_t image, uint32_t record,
 			   struct reg_lease *ret);
-/* Takes any free slot of that agent, also one beyond its capacity when over. */
-bool reg__slot_claim(struct reg_self *me, uint32_t agent, uint32_t record, bool over,
-		     uint32_t *ret_slot, uint32_t *ret_gen);
 /* Idempotent: what this record has already, it keeps. */
 enum reg_status reg__ports_claim(struct reg *reg, uint32_t agent, uint32_t record, uint32_t gen);
 void reg__ports_free(struct reg *reg, uint32_t agent, uint32_t record, uint32_t gen,

@@ -146,16 +146,16 @@ struct reg_agent_cold {
 };
 
 struct reg_agent {
-	a64 hot;	    /* slots 16 | flags 8 | …: word.h; registryd writes */
-	a64 reserved_total; /* statistic */
-	a64 heartbeat_unix_ns;
-	a32 pool;	 /* registryd writes before the hot word makes it ready */
-	a32 incarnation; /* registryd writes */
+	/* what a placement reads: one line for agents of up to 768 slots */
+	_Alignas(REG_LINE) a64 hot;  /* slots 16 | ready 1: word.h; registryd writes */
+	a32 pool;		     /* registryd writes before the hot word makes it ready */
+	a32 incarnation;	     /* registryd writes */
+	a32 chunk[REG_AGENT_CHUNKS]; /* cell index + 1; 0: none. registryd adds, never takes away */
+	_Alignas(REG_LINE) a64 heartbeat_unix_ns;
 	a64 cold_seq; /* low bit picks the valid copy of cold; registryd writes the other one, then
 			 this */
 	char ns[64];  /* with name the key; immutable */
 	char name[256];
-	a32 chunk[REG_AGENT_CHUNKS]; /* cell index + 1; 0: none. registryd adds, never takes away */
 	struct reg_agent_cold cold[2];
 };
 

@@ -160,86 +160,6 @@ static uint32_t nominate(struct reg_self *me, const struct choice *c)
 	return REG_NIL;
 }
 
-/* FREE → RESERVED on exactly this word. The mask bit comes after when it was not taken before. */
-static bool slot_take(struct reg_self *me, uint32_t agent, uint32_t slot, uint32_t record,
-		      uint32_t *ret_gen)
-{
-	a64 *word = reg__slot(me->reg, agent, slot), *mask = reg__mask(me->reg, agent, slot / 64);
-	uint64_t bit = UINT64_C(1) << (slot % 64);
-
-	if (!word || !mask)
-		return false;
-	/* relaxed: checked again by the CAS */
-	uint64_t w = atomic_load_explicit(word, memory_order_relaxed), next;
-
-	next = cell_take(w, SLOT_RESERVED, me->idx, record);
-#ifdef REG_BROKEN_SLOT_BY_MASK /* what the linearisability test has to find: the mask decides */
-	atomic_store_explicit(word, next, memory_order_seq_cst);
-#else
-	if (word_state(w) != SLOT_FREE)
-		return false;
-	/* seq_cst [S1] [H2]: the claim. Pairs with reg__slot_free; from here the reaper finds it by
-	 * our index. */
-	if (!atomic_compare_exchange_strong_explicit(word, &w, next, memory_order_seq_cst,
-						     memory_order_relaxed))
-		return false;
-#endif
-	(void)FAILPOINT("reserve.slot-claimed");
-	if (!(atomic_load_explicit(mask, memory_order_seq_cst) &
-	      bit)) /* [H2]: mended while we took it */
-		atomic_fetch_or_explicit(mask, bit, memory_order_seq_cst);
-	reg__hint_publish(me->reg, agent);
-	(void)FAILPOINT("reserve.hint-published");
-	*ret_gen = word_gen(next);
-	return true;
-}
-
-/* One chunk by its mask bits. */
-static bool chunk_claim(struct reg_self *me, uint32_t agent, uint32_t chunk, uint64_t valid,
-			uint32_t record, uint32_t *ret_slot, uint32_t *ret_gen)
-{
-	a64 *mask = reg__mask(me->reg, agent, chunk);
-	/* relaxed: nominates only */
-	uint64_t used = mask ? atomic_load_explicit(mask, memory_order_relaxed) : ~UINT64_C(0);
-
-	while (~used & valid) {
-		unsigned int bit = (unsigned int)__builtin_ctzll(~used & valid);
-
-		/* seq_cst [H2]: the bit before the word; who loses the CAS leaves the bit and goes
-		 * on */
-		used = atomic_fetch_or_explicit(mask, UINT64_C(1) << bit, memory_order_seq_cst);
-		if (used >> bit & 1)
-			continue;
-		used |= UINT64_C(1) << bit;
-		(void)FAILPOINT("reserve.mask-taken");
-		if (slot_take(me, agent, chunk * 64 + bit, record, ret_gen)) {
-			*ret_slot = chunk * 64 + bit;
-			return true;
-		}
-	}
-	return false;
-}
-
-bool reg__slot_claim(struct reg_self *me, uint32_t agent, uint32_t record, bool over,
-		     uint32_t *ret_slot, uint32_t *ret_gen)
-{
-	const struct reg_agent *a = reg__agent(me->reg, agent);
-	/* relaxed: a capacity as of some moment of the call */
-	uint64_t hot = a ? atomic_load_explicit(&a->hot, memory_order_relaxed) : 0;
-	uint32_t slots = over ? REG_SLOTS_PER_AGENT_MAX : hot_slots(hot);
-
-	if (!a || (!over && !hot_ready(hot)))
-		return false;
-	for (uint32_t c = 0; c * 64 < slots; c++) {
-		uint32_t left = slots - c * 64;
-		uint64_t valid = left >= 64 ? ~UINT64_C(0) : (UINT64_C(1) << left) - 1;
-
-		if (chunk_claim(me, agent, c, valid, record, ret_slot, ret_gen))
-			return true;
-	}
-	return false;
-}
-
 /* ---- ports ---- */
 
 /* The record keeps them in the order of the request; at most 32, nearly always 0 or 1. */
@@ -328,7 +248,7 @@ static enum reg_status take_on(struct reg_self *me, const struct search *s, uint
 	uint32_t gen;
 	enum reg_status st;
 
-	if (slot != REG_NIL ? !slot_take(me, agent, slot, s->record, &gen)
+	if (slot != REG_NIL ? !reg__slot_take(me, agent, slot, s->record, &gen)
 			    : !reg__slot_claim(me, agent, s->record, false, &slot, &gen))
 		return REG_STALE;
 	/* release [R3]: pairs with record_matches in index.c */

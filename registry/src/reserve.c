@@ -175,9 +175,6 @@ static void publish(struct reg_self *me, const struct reg_lease *lease)
 	atomic_store_explicit(word, rec_move(w, REG_RESERVED, me->idx, 0), memory_order_release);
 	(void)FAILPOINT("reserve.published");
 	reg__changed(me, lease->sandbox.idx, reg__rec(reg, lease->sandbox.idx));
-	/* relaxed: a statistic */
-	atomic_fetch_add_explicit(&reg__agent(reg, lease->agent.idx)->reserved_total, 1,
-				  memory_order_relaxed);
 	reg__count(me, REG_COUNT_RESERVED);
 }
 

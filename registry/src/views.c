@@ -37,7 +37,7 @@ enum reg_status reg_agent_get(struct reg_self *me, reg_agent_id agent, struct re
 	ret->allocated = reg__agent_load(me->reg, a);
 	ret->heartbeat_unix_ns =
 		(int64_t)atomic_load_explicit(&a->heartbeat_unix_ns, memory_order_relaxed);
-	ret->reserved_total = atomic_load_explicit(&a->reserved_total, memory_order_relaxed);
+	ret->reserved_total = reg__agent_taken(me->reg, agent.idx);
 	return REG_OK;
 }
 

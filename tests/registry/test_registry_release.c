@@ -142,7 +142,7 @@ static void test_claim_holds_nothing_back(void **state)
 {
 	static const char *const before_the_slot[] = {
 		"reserve.record-claimed", "reserve.record-filled", "reserve.request-tentative",
-		"reserve.name-claimed", "reserve.mask-taken"};
+		"reserve.name-claimed"};
 	struct rig *rig = *state;
 	struct holder holder = {.action = "stop"};
 	struct reg_reap_result result;

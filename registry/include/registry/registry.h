@@ -249,7 +249,7 @@ struct reg_agent_view {
 	uint32_t allocated;
 	bool ready;
 	int64_t heartbeat_unix_ns;
-	uint64_t reserved_total;
+	uint64_t reserved_total; /* slots taken so far, given back or not */
 };
 
 /* Adds the agent or takes it back with its sandboxes (same ns/name). Not ready until
