@@ -6,7 +6,6 @@
 #include "internal.h"
 
 #include <string.h>
-#include <urcu/urcu-memb.h>
 
 /* Writes the copy that readers do not use, then turns to it. A reader that is slower than two
  * changes copies again. */
@@ -38,8 +37,7 @@ void reg__agent_cold(const struct reg_agent *a, struct reg_agent_cold *ret)
 {
 	uint64_t seq;
 
-	reg__rcu_thread();
-	urcu_memb_read_lock();
+	reg__read_lock();
 	for (int tries = 0; tries < 8; tries++) {
 		/* acquire [G2]: pairs with cold_write */
 		seq = atomic_load_explicit(&a->cold_seq, memory_order_acquire);
@@ -49,7 +47,7 @@ void reg__agent_cold(const struct reg_agent *a, struct reg_agent_cold *ret)
 		if (atomic_load_explicit(&a->cold_seq, memory_order_acquire) == seq) /* [G2] */
 			break;
 	}
-	urcu_memb_read_unlock();
+	reg__read_unlock();
 	ret->name[sizeof(ret->name) - 1] = ret->node[sizeof(ret->node) - 1] = 0;
 	ret->address[sizeof(ret->address) - 1] = ret->host_ip[sizeof(ret->host_ip) - 1] = 0;
 }

@@ -235,6 +235,7 @@ static enum reg_status map_file(struct reg *reg)
 	(void)madvise(p, reg->bytes, MADV_DONTDUMP);
 	reg->base = p;
 	reg->hdr = p;
+	reg__grace_map(reg);
 	if (fstat(reg->fd, &sb))
 		return REG_IO;
 	reg->dev = sb.st_dev;
@@ -299,6 +300,8 @@ static enum reg_status init_header(struct reg *reg, const struct reg_limits *lim
 	h->max_images = lim->images;
 	h->slots_unlimited = lim->slots_per_agent_unlimited;
 	memcpy(h->region, reg->span, sizeof(h->region));
+	/* relaxed: published by the magic */
+	atomic_store_explicit(&h->gp_requested, REG_GRACE_FIRST, memory_order_relaxed);
 	/* release [A1]: pairs with check_header; everything above before the magic */
 	atomic_store_explicit(&h->magic, REG_MAGIC, memory_order_release);
 	return REG_OK;
@@ -325,6 +328,7 @@ struct reg *reg_detach(struct reg *reg)
 {
 	if (!reg)
 		return NULL;
+	reg__grace_unmap(reg);
 	if (reg->base)
 		munmap(reg->base, reg->bytes);
 	if (reg->fd >= 0)

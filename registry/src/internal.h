@@ -15,6 +15,7 @@
 #include "word.h"
 
 #include <pthread.h>
+#include <urcu/urcu-bp.h>
 
 struct reg {
 	int fd;
@@ -35,6 +36,11 @@ struct reg {
 	uint32_t agent_words; /* 64-bit words of a bitmap of agents */
 	uint32_t bucket_mask[INDEX_MAX];
 	struct reg_span span[REGION_MAX];
+	/* the grace thread of this mapping, under roles; and the list of mappings for fork */
+	pthread_t grace_thread;
+	bool grace_running;
+	a32 grace_stop;
+	struct reg *mapped_next;
 	bool wide; /* the processor compares 32 hints at once (AVX-512BW) */
 };
 
@@ -271,13 +277,36 @@ int reg__lock_byte(const struct reg *reg, uint64_t byte,
 		   short type); /* F_WRLCK or F_UNLCK, no wait */
 bool reg__byte_locked(const struct reg *reg, uint64_t byte);
 bool reg__part_own(const struct reg *reg, uint32_t idx); /* of this mapping: alive as we are */
-void reg__rcu_thread(void); /* registers the calling thread as a reader, once */
+int32_t reg__lock_holder(const struct reg *reg, uint64_t byte); /* pid; 0: not visible here */
 #define REG_LOCK_OWNER	   UINT64_C(0)
 #define REG_LOCK_PART(idx) (UINT64_C(1) + (idx))
 /* Takes back what participant idx held (it is dead, or it is me leaving). */
 void reg__reap_holdings(struct reg_self *me, uint32_t idx,
 			void (*fn)(void *arg, const struct reg_orphan *orphan), void *arg,
 			struct reg_reap_result *res);
+
+/* ---- grace.c ---- */
+void reg__grace_map(struct reg *reg);
+void reg__grace_unmap(struct reg *reg);
+enum reg_status reg__grace_thread_start(struct reg *reg);
+void reg__grace_thread_stop(struct reg *reg);
+/* After unpublishing: the number of a grace period that begins now. Any number of them may be under
+ * way; nobody has to wait for one. */
+uint64_t reg__grace_start(struct reg *reg);
+/* Every read section that began before that number was given out has ended. */
+bool reg__grace_done(const struct reg *reg, uint64_t number);
+/* A read section: what is found in it stays what it is until its end. Nests. No system call, no
+ * allocation, no waiting inside. */
+static inline void reg__read_lock(void)
+{
+	urcu_bp_read_lock();
+}
+
+static inline void reg__read_unlock(void)
+{
+	urcu_bp_read_unlock();
+}
+
 static inline uint64_t part_word(unsigned int state, unsigned int kind, uint32_t incarnation)
 {
 	return BITS_PUT(state, 0, 8) | BITS_PUT(kind, 8, 8) | BITS_PUT(incarnation, 32, 32);

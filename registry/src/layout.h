@@ -100,6 +100,9 @@ struct reg_header {
 	a32 dirty_sleeping;		  /* dirty_seq << 1 | 1 while crdsync sleeps */
 	a32 urgent_pending;
 	a32 parts_high; /* participants at and above were never used; only grows */
+	_Alignas(REG_LINE) a64 gp_requested; /* newest grace period that somebody asked for; its low
+						half is the futex of the grace threads */
+	a32 gp_served;			     /* futex of who waits for one */
 	_Alignas(REG_LINE)
 		a32 high[CELLS_MAX]; /* indexes at and above were never in use; only grows */
 };
@@ -107,11 +110,15 @@ struct reg_header {
 /* ---- participants ---- */
 enum { PART_FREE, PART_LIVE, PART_LEFT };
 
+/* So near to the wrap of the futex that each arena passes it early. */
+#define REG_GRACE_FIRST	 (UINT64_C(0xffffffff) - 15)
+
 #define REG_HIST_SUB	 8
 #define REG_HIST_BUCKETS (REG_HIST_SUB * 37) /* values below 2^39 ns = 9 min */
 
 struct reg_part {
-	a64 word; /* state 8 | kind 8 | incarnation 32 */
+	a64 word;    /* state 8 | kind 8 | incarnation 32 */
+	a64 gp_done; /* newest grace period that it has passed; its process writes */
 	a32 pid;
 	a32 wake;			  /* futex: changes seen by its watchers */
 	_Alignas(REG_LINE) a32 releasing; /* pool + 1: a slot of it becomes free, and the memo of

@@ -15,9 +15,6 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
-#include <urcu/urcu-memb.h>
-
-#include "base/err.h"
 
 /* Byte numbers are offsets far behind the file's end: a lock needs no data there. */
 #define LOCK_BASE (INT64_C(1) << 62)
@@ -43,6 +40,16 @@ bool reg__byte_locked(const struct reg *reg, uint64_t byte)
 	return fcntl(reg->fd, F_GETLK, &fl) || fl.l_type != F_UNLCK;
 }
 
+int32_t reg__lock_holder(const struct reg *reg, uint64_t byte)
+{
+	struct flock fl = {.l_type = F_WRLCK,
+			   .l_whence = SEEK_SET,
+			   .l_start = LOCK_BASE + (off_t)byte,
+			   .l_len = 1};
+
+	return fcntl(reg->fd, F_GETLK, &fl) || fl.l_type == F_UNLCK ? 0 : fl.l_pid;
+}
+
 enum reg_status reg_own(struct reg *reg)
 {
 	int r = reg__lock_byte(reg, REG_LOCK_OWNER, F_WRLCK);
@@ -62,52 +69,23 @@ struct reg_part *reg__part(const struct reg *reg, uint32_t idx)
 	return (struct reg_part *)(void *)(reg->base + off);
 }
 
-/* How often this thread has joined, and whether liburcu knows it; a forked child inherits both
- * together. */
-static _Thread_local uint32_t rcu_joined;
-static _Thread_local bool rcu_registered;
-
-static pthread_key_t rcu_key;
-static pthread_once_t rcu_key_once = PTHREAD_ONCE_INIT;
-
-/* A thread ends: liburcu's list must not point into its stack. Also of one that only read through
- * another thread's self. */
-static void rcu_thread_ends(void *registered)
-{
-	if (*(bool *)registered)
-		urcu_memb_unregister_thread();
-	*(bool *)registered = false;
-}
-
-static void rcu_key_make(void)
-{
-	base_bug(pthread_key_create(&rcu_key, rcu_thread_ends) != 0);
-}
-
-void reg__rcu_thread(void)
-{
-	if (rcu_registered)
-		return;
-	(void)pthread_once(&rcu_key_once, rcu_key_make);
-	urcu_memb_register_thread();
-	rcu_registered = true;
-	(void)pthread_setspecific(rcu_key, &rcu_registered);
-}
-
-static void rcu_thread_done(void)
-{
-	if (rcu_joined)
-		rcu_joined--;
-	if (rcu_joined || !rcu_registered)
-		return;
-	urcu_memb_unregister_thread();
-	rcu_registered = false;
-}
-
 bool reg__part_own(const struct reg *reg, uint32_t idx)
 {
 	/* relaxed: process-local; set and cleared under the mutex, for others a figure */
 	return atomic_load_explicit(&reg->own[idx / 64], memory_order_relaxed) >> (idx % 64) & 1;
+}
+
+/* Set before the word says LIVE and cleared after it says so no more: our own locks are not visible
+ * to us, and who is LIVE without a lock is dead. */
+static void own_set(struct reg *reg, uint32_t idx, bool own)
+{
+	uint64_t bit = UINT64_C(1) << (idx % 64);
+
+	/* relaxed: under the mutex; the word that follows publishes it */
+	if (own)
+		atomic_fetch_or_explicit(&reg->own[idx / 64], bit, memory_order_relaxed);
+	else
+		atomic_fetch_and_explicit(&reg->own[idx / 64], ~bit, memory_order_relaxed);
 }
 
 static void part_reset(struct reg_part *part)
@@ -123,10 +101,10 @@ static void parts_high_raise(struct reg *reg, uint32_t idx)
 	uint32_t now = atomic_load_explicit(&reg->hdr->parts_high, memory_order_relaxed);
 
 	while (now <= idx)
-		/* release [F2]: pairs with release_under_way; raised before anything is released
-		 * under that index */
+		/* seq_cst [F2] [Q4]: pairs with release_under_way and reg__grace_done; raised
+		 * before anything is released, or read, under that index */
 		if (atomic_compare_exchange_weak_explicit(&reg->hdr->parts_high, &now, idx + 1,
-							  memory_order_release,
+							  memory_order_seq_cst,
 							  memory_order_relaxed))
 			return;
 }
@@ -151,21 +129,38 @@ static enum reg_status join_at(struct reg *reg, uint32_t idx, enum reg_kind kind
 	w = atomic_load_explicit(&part->word, memory_order_relaxed);
 	uint64_t next = part_word(PART_LIVE, kind, (uint32_t)BITS_GET(w, 32, 32) + 1);
 
-	/* acq_rel [P1]: pairs with reg__reap_holdings; our predecessor's holdings were taken back
-	 * before
-	 */
+	own_set(reg, idx, true);
+	parts_high_raise(reg, idx);
+	/* seq_cst [P1] [Q4]: pairs with reg__reap_holdings (our predecessor's holdings were taken
+	 * back before) and with reg__grace_done */
 	if (BITS_GET(w, 0, 8) != PART_FREE ||
-	    !atomic_compare_exchange_strong_explicit(&part->word, &w, next, memory_order_acq_rel,
+	    !atomic_compare_exchange_strong_explicit(&part->word, &w, next, memory_order_seq_cst,
 						     memory_order_relaxed)) {
+		own_set(reg, idx, false);
 		(void)reg__lock_byte(reg, REG_LOCK_PART(idx), F_UNLCK);
 		return REG_IN_USE;
 	}
+	/*
+	 * LIVE, then the look at the number, then reading. Who asked for a grace period and did not
+	 * see us LIVE asked before this look, so we read what it published; who saw us waits until
+	 * this number is at least its own. A plain store of LIVE could pass the look.
+	 * seq_cst load [Q1] [Q4]; relaxed store: at most a number that is older than it could be
+	 */
+	atomic_store_explicit(&part->gp_done,
+			      atomic_load_explicit(&reg->hdr->gp_requested, memory_order_seq_cst),
+			      memory_order_relaxed);
 	part_reset(part);
-	parts_high_raise(reg, idx);
-	/* relaxed: changed under the mutex; read elsewhere for humans */
-	atomic_fetch_or_explicit(&reg->own[idx / 64], UINT64_C(1) << (idx % 64),
-				 memory_order_relaxed);
 	return REG_OK;
+}
+
+static bool owns_any(const struct reg *reg)
+{
+	uint64_t all = 0;
+
+	for (int i = 0; i < REG_PARTICIPANTS_MAX / 64; i++)
+		/* relaxed: under the mutex */
+		all |= atomic_load_explicit(&reg->own[i], memory_order_relaxed);
+	return all;
 }
 
 static struct reg_self *self_new(struct reg *reg)
@@ -208,15 +203,17 @@ enum reg_status reg_join(struct reg *reg, enum reg_kind kind, struct reg_self **
 	if (!me)
 		return REG_IO;
 	pthread_mutex_lock(&reg->roles);
-	st = join_any(reg, kind, me);
+	st = reg__grace_thread_start(reg);
+	if (!st)
+		st = join_any(reg, kind, me);
+	if (st && !owns_any(reg))
+		reg__grace_thread_stop(reg);
 	pthread_mutex_unlock(&reg->roles);
 	if (st) {
 		free(me->excluded);
 		free(me);
 		return st;
 	}
-	reg__rcu_thread();
-	rcu_joined++;
 	*ret = me;
 	return REG_OK;
 }
@@ -256,12 +253,11 @@ struct reg_self *reg_leave(struct reg_self *me)
 	/* release [P1]: pairs with join_at and the reaper; what we wrote before. LEFT: whoever
 	 * reaps next asks the agents. */
 	atomic_store_explicit(&me->part->word, next, memory_order_release);
-	/* relaxed: see reg__part_own */
-	atomic_fetch_and_explicit(&me->reg->own[me->idx / 64], ~(UINT64_C(1) << (me->idx % 64)),
-				  memory_order_relaxed);
+	own_set(me->reg, me->idx, false);
+	if (!owns_any(me->reg))
+		reg__grace_thread_stop(me->reg);
 	(void)reg__lock_byte(me->reg, REG_LOCK_PART(me->idx), F_UNLCK);
 	pthread_mutex_unlock(&me->reg->roles);
-	rcu_thread_done();
 	free(me->excluded);
 	free(me);
 	return NULL;

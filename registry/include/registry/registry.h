@@ -212,6 +212,18 @@ struct reg_reap_result {
 enum reg_status reg_reap(struct reg_self *me,
 			 void (*fn)(void *arg, const struct reg_orphan *orphan), void *arg,
 			 struct reg_reap_result *ret);
+/*
+ * Waits until every read section of every participant that runs now has ended (a grace period over
+ * processes). REG_TIMEOUT: somebody stands still. Not from inside a callback of the registry.
+ */
+REG_USE enum reg_status reg_synchronize(struct reg_self *me, uint64_t timeout_ns);
+/* A live participant that has not passed the newest grace period: stopped, or just about to. */
+struct reg_laggard {
+	uint32_t idx, incarnation;
+	int32_t pid;   /* who holds its byte lock; 0: this process, or of another pid namespace */
+	uint64_t done; /* as long as this stays, it stands still */
+};
+bool reg_laggard_next(struct reg_self *me, uint32_t *cursor, struct reg_laggard *ret);
 /* Compares hints (counters, masks, bitmaps) with the slot words and mends the hints. Returns how
  * many were mended. */
 uint32_t reg_scrub(struct reg_self *me);
