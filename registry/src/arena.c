@@ -61,6 +61,7 @@ uint64_t reg__layout_stamp(void)
 		offsetof(struct reg_rec, name),
 		offsetof(struct reg_rec, name_hash),
 		offsetof(struct reg_rec, ports),
+		offsetof(struct reg_rec, text),
 		REGION_MAX,
 		CELLS_MAX,
 		INDEX_MAX,

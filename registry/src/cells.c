@@ -66,6 +66,24 @@ uint32_t reg__cells_high(const struct reg *reg, enum reg_cells_kind kind)
 	return high < reg->max[kind] ? high : reg->max[kind];
 }
 
+/* FREE → in use, by the word alone; its memory is there. */
+static bool take_unit(struct reg_self *me, enum reg_cells_kind kind, uint32_t idx,
+		      unsigned int state, uint32_t record, uint64_t *ret_word)
+{
+	a64 *word = reg__cell(me->reg, kind, idx);
+	/* relaxed: checked again by the CAS */
+	uint64_t w = word ? atomic_load_explicit(word, memory_order_relaxed) : 1;
+	uint64_t next = cell_take(w, state, me->idx, record);
+
+	/* acq_rel [C2]: pairs with free_exactly and reg__cell_drop; what the last holder did to
+	 * the unit comes before what we do */
+	if (word_state(w) || !atomic_compare_exchange_strong_explicit(
+				     word, &w, next, memory_order_acq_rel, memory_order_relaxed))
+		return false;
+	*ret_word = next;
+	return true;
+}
+
 /* One attempt at one unit. REG_OK, REG_STALE (somebody has it), REG_NO_SPACE, REG_IO. */
 static enum reg_status try_unit(struct reg_self *me, enum reg_cells_kind kind, uint32_t idx,
 				unsigned int state, uint32_t record, uint64_t *ret_word)
@@ -82,21 +100,7 @@ static enum reg_status try_unit(struct reg_self *me, enum reg_cells_kind kind, u
 	if (st)
 		return st;
 	high_raise(reg, kind, idx);
-	a64 *word = reg__cell(reg, kind, idx);
-	/* relaxed: checked again by the CAS */
-	uint64_t w = atomic_load_explicit(word, memory_order_relaxed);
-
-	if (word_state(w))
-		return REG_STALE;
-	uint64_t next = cell_take(w, state, me->idx, record);
-
-	/* acq_rel [C2]: pairs with reg__cell_free; what the last holder did to the unit comes
-	 * before what we do */
-	if (!atomic_compare_exchange_strong_explicit(word, &w, next, memory_order_acq_rel,
-						     memory_order_relaxed))
-		return REG_STALE;
-	*ret_word = next;
-	return REG_OK;
+	return take_unit(me, kind, idx, state, record, ret_word) ? REG_OK : REG_STALE;
 }
 
 /* The free bits of one hint word. REG_STALE: none. */
@@ -217,8 +221,15 @@ enum reg_status reg__cell_take(struct reg_self *me, enum reg_cells_kind kind, un
 			       uint32_t record, enum reg_status full, uint32_t *ret_idx,
 			       uint64_t *ret_word)
 {
-	enum reg_status st = take_by_hint(me, kind, state, record, ret_idx, ret_word);
+	struct reg_magazine *mag = &me->magazine[kind];
+	enum reg_status st;
 
+	while (mag->n) {
+		*ret_idx = mag->idx[--mag->n];
+		if (take_unit(me, kind, *ret_idx, state, record, ret_word))
+			return REG_OK;
+	}
+	st = take_by_hint(me, kind, state, record, ret_idx, ret_word);
 	if (st == REG_STALE)
 		st = take_by_word(me, kind, state, record, ret_idx, ret_word);
 	if (st == REG_NO_SPACE)
@@ -226,18 +237,64 @@ enum reg_status reg__cell_take(struct reg_self *me, enum reg_cells_kind kind, un
 	return st == REG_STALE ? full : st;
 }
 
-bool reg__cell_free(struct reg *reg, enum reg_cells_kind kind, uint32_t idx, uint64_t word)
+static bool free_exactly(const struct reg *reg, enum reg_cells_kind kind, uint32_t idx,
+			 uint64_t word)
 {
 	a64 *cell = reg__cell(reg, kind, idx);
 
-	/* acq_rel [C2]: pairs with try_unit; our use of the unit before the next holder's */
-	if (!cell ||
-	    !atomic_compare_exchange_strong_explicit(cell, &word, cell_free(word),
-						     memory_order_acq_rel, memory_order_relaxed))
-		return false;
-	/* relaxed: a hint. If we die here the bit stays set: hidden until the pass over the words
-	 * or a scrub. */
+	/* acq_rel [C2]: pairs with take_unit; our use of the unit before the next holder's */
+	return cell &&
+	       atomic_compare_exchange_strong_explicit(cell, &word, cell_free(word),
+						       memory_order_acq_rel, memory_order_relaxed);
+}
+
+static void hint_clear(const struct reg *reg, enum reg_cells_kind kind, uint32_t idx)
+{
+	/* relaxed: a hint. If we die before it the bit stays set: hidden until the reaper, the pass
+	 * over the words or a scrub. */
 	atomic_fetch_and_explicit(hint_word(reg, kind, idx / 64), ~(UINT64_C(1) << (idx % 64)),
 				  memory_order_relaxed);
+}
+
+bool reg__cell_free(struct reg *reg, enum reg_cells_kind kind, uint32_t idx, uint64_t word)
+{
+	if (!free_exactly(reg, kind, idx, word))
+		return false;
+	hint_clear(reg, kind, idx);
 	return true;
+}
+
+/* A unit whose word has just become FREE by our hand. */
+static void keep_or_offer(struct reg_self *me, enum reg_cells_kind kind, uint32_t idx)
+{
+	struct reg_magazine *mag = &me->magazine[kind];
+
+	if (mag->n < REG_MAGAZINE)
+		mag->idx[mag->n++] = idx;
+	else
+		hint_clear(me->reg, kind, idx);
+}
+
+void reg__cell_keep(struct reg_self *me, enum reg_cells_kind kind, uint32_t idx, uint64_t word)
+{
+	if (free_exactly(me->reg, kind, idx, word))
+		keep_or_offer(me, kind, idx);
+}
+
+void reg__cell_drop(struct reg_self *me, enum reg_cells_kind kind, uint32_t idx, uint64_t word)
+{
+	/* release [C2]: as in free_exactly; a store, since nobody else changes this word */
+	atomic_store_explicit(reg__cell(me->reg, kind, idx), cell_free(word), memory_order_release);
+	keep_or_offer(me, kind, idx);
+}
+
+/* A bit cleared under somebody who took the unit meanwhile costs a taker one lost CAS. */
+void reg__cells_offer(struct reg_self *me)
+{
+	for (int k = 0; k < CELLS_MAX; k++) {
+		struct reg_magazine *mag = &me->magazine[k];
+
+		while (mag->n)
+			hint_clear(me->reg, (enum reg_cells_kind)k, mag->idx[--mag->n]);
+	}
 }

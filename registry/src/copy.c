@@ -53,31 +53,67 @@ static void copy_agent(struct reg *reg, const struct reg_rec *rec, struct reg_sa
 }
 
 /*
- * What a reference leads to; no blob: length 0. Repeated while others replace it, which is their
- * progress. False: the reference stands and leads nowhere, since the record is being taken down.
+ * What a reference leads to; its length, 0: nothing. Repeated while others replace it, which is
+ * their progress. One that stands and leads nowhere is of another generation; or the record is
+ * being taken down, which its word tells afterwards.
  */
-static bool read_blob(const struct reg *reg, const a64 *slot, void *buf, uint32_t cap,
-		      uint32_t *ret_len)
+static uint32_t read_blob(const struct reg *reg, const a64 *slot, uint32_t gen, void *buf,
+			  uint32_t cap)
 {
 	/* acquire [B2]: pairs with the stores of the references */
 	uint64_t ref = atomic_load_explicit(slot, memory_order_acquire), again;
 
 	for (;; ref = again) {
-		*ret_len = 0;
-		if (!(ref & REF_VALID) || reg__blob_read(reg, ref, 0, buf, cap, ret_len))
-			return true;
+		uint32_t len;
+
+		if (reg__blob_read(reg, ref, gen, 0, buf, cap, &len))
+			return len;
 		again = atomic_load_explicit(slot, memory_order_acquire); /* [B2] */
 		if (again == ref)
-			return false;
+			return 0;
 	}
+}
+
+/* The spec and, behind it, the image reference: in the record or in a blob. False: not there. */
+static bool read_spec(const struct reg *reg, const struct reg_rec *rec, uint32_t gen, uint32_t from,
+		      void *buf, uint32_t cap, uint32_t *ret_len)
+{
+	/* acquire [B2]: pairs with spec_in */
+	uint64_t ref = atomic_load_explicit(&rec->spec, memory_order_acquire);
+
+	if (!(ref & REF_INLINE))
+		return reg__blob_read(reg, ref, gen, from, buf, cap, ret_len);
+	*ret_len = ref_inline_len(ref);
+	if (*ret_len > sizeof(rec->text) || from > *ret_len)
+		return false;
+	reg__text_read(rec->text, *ret_len, from, buf, cap);
+	return true;
+}
+
+static void copy_blobs(struct reg *reg, const struct reg_rec *rec, uint32_t gen,
+		       struct reg_sandbox_view *ret)
+{
+	uint32_t len, image = 0;
+
+	ret->spec_len = (uint32_t)field(&rec->spec_len);
+	if (read_spec(reg, rec, gen, ret->spec_len, ret->image, REG_IMAGE_MAX, &len) &&
+	    len >= ret->spec_len)
+		image = len - ret->spec_len;
+	ret->image[image < REG_IMAGE_MAX ? image : REG_IMAGE_MAX] = 0;
+	len = read_blob(reg, &rec->message, gen, ret->message, REG_MESSAGE_MAX);
+	ret->message[len < REG_MESSAGE_MAX ? len : REG_MESSAGE_MAX] = 0;
+	/* acquire [B2]: pairs with reg__blob_swap; taken before whoever compares it reads the
+	 * labels */
+	ret->labels_token = atomic_load_explicit(&rec->labels, memory_order_acquire);
+	if (!reg__blob_is(reg, ret->labels_token, gen))
+		ret->labels_token = 0;
+	ret->labels_len = read_blob(reg, &rec->labels, gen, NULL, 0);
 }
 
 static void copy_texts(struct reg *reg, const struct reg_rec *rec, struct reg_sandbox_view *ret)
 {
 	const struct reg_pool *pool = reg__pool(reg, reg__rec_pool(rec));
 	char name[sizeof(rec->name)], id[sizeof(rec->id)], rid[sizeof(rec->request_id)];
-	uint32_t len = 0, got;
-	uint64_t ref;
 
 	reg__str_out(ret->ns, rec->ns, sizeof(rec->ns));
 	reg__str_out(name, rec->name, sizeof(name));
@@ -87,26 +123,9 @@ static void copy_texts(struct reg *reg, const struct reg_rec *rec, struct reg_sa
 	memcpy(ret->id, id, sizeof(ret->id));
 	reg__str_out(rid, rec->request_id, sizeof(rid));
 	memcpy(ret->request_id, rid, sizeof(ret->request_id));
-	ret->pool[0] = ret->image[0] = ret->message[0] = 0;
+	ret->pool[0] = 0;
 	if (pool)
 		reg__text_copy(ret->pool, sizeof(ret->pool), pool->name);
-	ret->spec_len = (uint32_t)field(&rec->spec_len);
-	/* acquire [B2]: pairs with the stores of the references */
-	ref = atomic_load_explicit(&rec->spec, memory_order_acquire);
-	if (reg__blob_read(reg, ref, ret->spec_len, ret->image, REG_IMAGE_MAX, &len) &&
-	    len >= ret->spec_len) {
-		got = len - ret->spec_len;
-		ret->image[got < REG_IMAGE_MAX ? got : REG_IMAGE_MAX] = 0;
-	} else {
-		ret->image[0] = 0;
-	}
-	if (!read_blob(reg, &rec->message, ret->message, REG_MESSAGE_MAX, &len))
-		len = 0;
-	ret->message[len < REG_MESSAGE_MAX ? len : REG_MESSAGE_MAX] = 0;
-	/* acquire [B2]: pairs with reg__blob_swap; taken before whoever compares it reads the
-	 * labels */
-	ret->labels_token = atomic_load_explicit(&rec->labels, memory_order_acquire);
-	ret->labels_len = read_blob(reg, &rec->labels, NULL, 0, &len) ? len : 0;
 }
 
 static void copy_numbers(const struct reg_rec *rec, uint32_t gen, struct reg_sandbox_view *ret)
@@ -155,6 +174,7 @@ enum reg_status reg_view(struct reg_self *me, reg_sandbox_id sandbox, struct reg
 		ret->sandbox = sandbox;
 		copy_word(w, ret);
 		copy_texts(me->reg, rec, ret);
+		copy_blobs(me->reg, rec, sandbox.gen, ret);
 		copy_agent(me->reg, rec, ret);
 		copy_numbers(rec, sandbox.gen, ret);
 		/* acquire [R1]: everything above was read before this look */
@@ -216,13 +236,16 @@ static enum reg_status blob_out(struct reg_self *me, reg_sandbox_id sandbox, boo
 	struct reg_rec *rec;
 	a64 *word;
 	uint64_t w;
-	uint32_t len, whole;
+	uint32_t whole;
 
 	if (!reg__rec_is(me->reg, sandbox, &rec, &word, &w) || word_state(w) == REG_CLAIMED)
 		return REG_STALE;
-	if (!read_blob(me->reg, spec ? &rec->spec : &rec->labels, buf, cap, &len))
+	if (!spec)
+		whole = read_blob(me->reg, &rec->labels, sandbox.gen, buf, cap);
+	else if (!read_spec(me->reg, rec, sandbox.gen, 0, buf, cap, &whole))
 		return REG_STALE;
-	whole = spec ? (uint32_t)field(&rec->spec_len) : len;
+	else
+		whole = (uint32_t)field(&rec->spec_len);
 	/* acquire [R1]: what was read belongs to this generation, and was not being taken down,
 	 * when the word still says so */
 	w = atomic_load_explicit(word, memory_order_acquire);

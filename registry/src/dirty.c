@@ -16,7 +16,7 @@ static a64 *bits(const struct reg *reg, enum reg_region region)
 }
 
 /* The oldest unwritten change's time, to the clock's tick: a lag is a matter of milliseconds. */
-static uint64_t coarse_ns(void)
+uint64_t reg__coarse_ns(void)
 {
 	struct timespec ts;
 
@@ -38,18 +38,22 @@ void reg__dirty_mark(struct reg *reg, uint32_t idx, bool urgent)
 
 	/* relaxed: a figure */
 	if (!atomic_load_explicit(&rec->dirty_since_ns, memory_order_relaxed))
-		(void)atomic_compare_exchange_strong_explicit(&rec->dirty_since_ns, &none,
-							      coarse_ns(), memory_order_relaxed,
-							      memory_order_relaxed);
+		(void)atomic_compare_exchange_strong_explicit(
+			&rec->dirty_since_ns, &none, reg__coarse_ns(), memory_order_relaxed,
+			memory_order_relaxed);
 	if (urgent) {
 		/* release [D4]: pairs with the taker's exchange; urgent before dirty, so that the
 		 * taker of the bit sees both */
 		atomic_fetch_or_explicit(&bits(reg, REGION_URGENT)[idx / 64], bit,
 					 memory_order_release);
 	}
+	a64 *dirty = &bits(reg, REGION_DIRTY)[idx / 64];
+
 	/* seq_cst [D3]: the bit before the look at the sleeper; release part: the change before its
-	 * bit */
-	atomic_fetch_or_explicit(&bits(reg, REGION_DIRTY)[idx / 64], bit, memory_order_seq_cst);
+	 * bit. A bit that is set after the exchange behind the change is cleared later, and its
+	 * taker, an exchange as well, then reads the change. */
+	if (!(atomic_load_explicit(dirty, memory_order_seq_cst) & bit))
+		atomic_fetch_or_explicit(dirty, bit, memory_order_seq_cst);
 	if (urgent) /* after the bit: whoever takes this away finds it */
 		atomic_store_explicit(&reg->hdr->urgent_pending, 1,
 				      memory_order_release); /* [D4] */
@@ -77,12 +81,18 @@ static uint32_t take_word(struct reg_self *me, uint32_t w, uint64_t mask, reg_sa
 		uint32_t idx = w * 64 + (uint32_t)__builtin_ctzll(mask);
 		a64 *word = reg__cell(me->reg, CELLS_RECORDS, idx);
 
-		/* acq_rel [D4]: pairs with reg__dirty_mark; the change is visible to who took its
-		 * bit */
+		struct reg_rec *rec = reg__rec(me->reg, idx);
+
+		/* seq_cst [D3] [D4]: pairs with reg__dirty_mark; the change is visible to who took
+		 * its bit, */
 		if (!(atomic_fetch_and_explicit(&bits(me->reg, REGION_DIRTY)[w], ~bit,
-						memory_order_acq_rel) &
+						memory_order_seq_cst) &
 		      bit))
 			continue;
+		/* seq_cst [D3]: also when the bit was somebody else's: pairs with reg__changed,
+		 * which raises the revision before it finds the bit set */
+		if (rec)
+			(void)atomic_load_explicit(&rec->revision, memory_order_seq_cst);
 		atomic_fetch_and_explicit(&bits(me->reg, REGION_URGENT)[w], ~bit,
 					  memory_order_relaxed); /* hint of order */
 		/* relaxed: reg_store_begin looks again */
@@ -236,7 +246,7 @@ uint64_t reg_store_lag_ns(struct reg_self *me)
 
 /*
  * The mark NONE → MAYBE comes before the write to the store, so whatever happens to crdsync, a
- * deletion after it leaves a GONE record, and one before it is found here as DELETED or as another
+ * deletion after it leaves a GONE record, and one before it is found here as CLAIMED or as another
  * generation. A mark that hits the record's next generation only makes that one's deletion go
  * through GONE.
  */
@@ -249,10 +259,11 @@ enum reg_status reg_store_begin(struct reg_self *me, reg_sandbox_id sandbox,
 
 	if (!reg__rec_is(me->reg, sandbox, &rec, &word, &w))
 		return REG_STALE;
-	/* seq_cst [D1]: pairs with reg__undo */
-	if (!atomic_compare_exchange_strong_explicit(&rec->store, &none, STORE_MAYBE,
-						     memory_order_seq_cst, memory_order_seq_cst) &&
-	    none == STORE_DELETED)
+	/* seq_cst [D1]: pairs with reg__undo: the mark, then the look */
+	(void)atomic_compare_exchange_strong_explicit(&rec->store, &none, STORE_MAYBE,
+						      memory_order_seq_cst, memory_order_seq_cst);
+	w = atomic_load_explicit(word, memory_order_seq_cst);
+	if (word_gen(w) != sandbox.gen || word_state(w) == REG_CLAIMED)
 		return REG_STALE;
 	return reg_view(me, sandbox, ret);
 }
@@ -285,7 +296,7 @@ enum reg_status reg_stored(struct reg_self *me, reg_sandbox_id sandbox, uint64_t
 							      memory_order_relaxed,
 							      memory_order_relaxed); /* a figure */
 	else
-		atomic_store_explicit(&rec->dirty_since_ns, coarse_ns(),
+		atomic_store_explicit(&rec->dirty_since_ns, reg__coarse_ns(),
 				      memory_order_relaxed); /* a figure */
 	reg_hist_add(me, REG_HIST_STORE_LAG, lag_ns);
 	reg__watchers_wake(me->reg, rec);
@@ -302,9 +313,10 @@ enum reg_status reg_store_forgotten(struct reg_self *me, reg_sandbox_id sandbox)
 		return REG_STALE;
 	if (word_state(w) != REG_GONE)
 		return REG_BAD_STATE;
-	/* acq_rel [R1]: ours now; who reaps us finds it CLAIMED and makes it GONE again */
+	/* seq_cst [R1] [D1] [B3]: ours now; who reaps us finds it CLAIMED and makes it GONE again
+	 */
 	if (!atomic_compare_exchange_strong_explicit(
-		    word, &w, rec_move(w, REG_CLAIMED, me->idx, REC_DELETING), memory_order_acq_rel,
+		    word, &w, rec_move(w, REG_CLAIMED, me->idx, REC_DELETING), memory_order_seq_cst,
 		    memory_order_relaxed))
 		return REG_STALE;
 	/* relaxed: ours */

@@ -34,6 +34,7 @@
 	X("exited.noted")                                                                          \
 	X("exited.moved")                                                                          \
 	X("update.blob-filled")                                                                    \
+	X("update.checked")                                                                        \
 	X("update.swapped")                                                                        \
 	X("adopt.owned")                                                                           \
 	X("adopt.slot-claimed")                                                                    \

@@ -37,9 +37,8 @@ static uint64_t mix(uint64_t h)
 	return h ^ (h >> 33);
 }
 
-static uint64_t hash_bytes(uint64_t h, const char *text)
+static inline uint64_t hash_bytes(uint64_t h, const char *text, uint32_t len)
 {
-	size_t len = strlen(text);
 	uint64_t w;
 
 	for (; len >= 8; len -= 8, text += 8) {
@@ -47,17 +46,21 @@ static uint64_t hash_bytes(uint64_t h, const char *text)
 		h = (h ^ w) * UINT64_C(0x9fb21c651e98df25);
 		h ^= h >> 29;
 	}
-	w = 0;
-	memcpy(&w, text, len);
+	w = reg__tail_word(text, len);
 	h = (h ^ w ^ ((uint64_t)len << 56)) * UINT64_C(0x9fb21c651e98df25);
 	return h ^ (h >> 32);
 }
 
+uint64_t reg__hash_of(const char *a, uint32_t a_len, const char *b, uint32_t b_len)
+{
+	uint64_t h = hash_bytes(UINT64_C(0x8445d61a4e774912), a, a_len);
+
+	return mix(b ? hash_bytes(h, b, b_len) : h);
+}
+
 uint64_t reg__hash(const char *a, const char *b)
 {
-	uint64_t h = hash_bytes(UINT64_C(0x8445d61a4e774912), a);
-
-	return mix(b ? hash_bytes(h, b) : h);
+	return reg__hash_of(a, (uint32_t)strlen(a), b, b ? (uint32_t)strlen(b) : 0);
 }
 
 struct reg_key reg__key_text(const char *a, const char *b)
@@ -332,26 +335,40 @@ enum reg_status reg__index_insert(struct reg *reg, enum reg_index_kind kind,
 	return REG_OK;
 }
 
-void reg__index_remove(struct reg *reg, enum reg_index_kind kind, const struct reg_key *key,
-		       uint32_t cell, uint32_t gen)
+/* An entry that is committed is changed by nobody but who removes it. */
+static void entry_clear(a64 *entry, uint64_t e, bool mine, bool *ret_cleared)
+{
+	if (mine && entry_state(e) == ENTRY_COMMITTED) {
+		/* release [I1]: the last of this record's key that anybody can see */
+		atomic_store_explicit(entry, 0, memory_order_release);
+		*ret_cleared = true;
+		return;
+	}
+	/* seq_cst [I1]: another inserter may have removed a tentative one, and a third one may live
+	 * there by now */
+	*ret_cleared = atomic_compare_exchange_strong_explicit(entry, &e, 0, memory_order_seq_cst,
+							       memory_order_relaxed);
+}
+
+static void remove_entry(struct reg *reg, enum reg_index_kind kind, uint64_t hash, uint32_t cell,
+			 uint32_t gen, bool mine)
 {
 	for (uint32_t d = 0; d < PROBE_MAX; d++) {
-		struct reg_bucket *b = bucket_at(reg, kind, key->hash, d);
+		struct reg_bucket *b = bucket_at(reg, kind, hash, d);
+		bool cleared;
 
 		if (!bucket_there(reg, b))
 			return;
 		for (uint32_t i = 0; i < REG_BUCKET_ENTRIES; i++) {
-			/* relaxed: checked again by the CAS */
+			/* relaxed: checked again by the CAS, or ours */
 			uint64_t e = atomic_load_explicit(&b->entry[i], memory_order_relaxed);
 
 			if (!entry_state(e) || entry_cell(e) != cell || entry_gen(e) != gen ||
-			    !entry_tag_is(e, key->hash))
+			    !entry_tag_is(e, hash))
 				continue;
-			/* seq_cst [I1] */
-			if (atomic_compare_exchange_strong_explicit(&b->entry[i], &e, 0,
-								    memory_order_seq_cst,
-								    memory_order_relaxed))
-				overflow_sub(reg, kind, key->hash, d);
+			entry_clear(&b->entry[i], e, mine, &cleared);
+			if (cleared)
+				overflow_sub(reg, kind, hash, d);
 			return;
 		}
 		/* relaxed: our own entry's announcement is ours, or our predecessor's whose death
@@ -359,6 +376,18 @@ void reg__index_remove(struct reg *reg, enum reg_index_kind kind, const struct r
 		if (!atomic_load_explicit(&b->overflow, memory_order_relaxed))
 			return;
 	}
+}
+
+void reg__index_remove(struct reg *reg, enum reg_index_kind kind, const struct reg_key *key,
+		       uint32_t cell, uint32_t gen)
+{
+	remove_entry(reg, kind, key->hash, cell, gen, false);
+}
+
+void reg__index_remove_mine(struct reg *reg, enum reg_index_kind kind, uint64_t hash, uint32_t cell,
+			    uint32_t gen)
+{
+	remove_entry(reg, kind, hash, cell, gen, true);
 }
 
 /* For the books: entries in use, and of those such that no longer belong to a record of their

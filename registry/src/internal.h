@@ -52,13 +52,20 @@ struct reg_full_memo {
 
 #define NAME_MEMOS 16
 
+/* Units that this participant freed: their words are FREE, their hint bits still set (cells.c). */
+#define REG_MAGAZINE 64
+struct reg_magazine {
+	uint32_t n, idx[REG_MAGAZINE];
+};
+
 struct reg_self {
 	struct reg *reg;
 	uint32_t idx;
 	struct reg_part *part;
 	uint32_t cursor[CELLS_MAX]; /* word of the hint bitmap where the next search starts */
-	uint32_t rotor;		    /* spreads ties */
-	uint64_t *excluded;	    /* bitmap of agents whose ports conflict, agent_words long */
+	struct reg_magazine magazine[CELLS_MAX]; /* records and blobs only */
+	uint32_t rotor;				 /* spreads ties */
+	uint64_t *excluded; /* bitmap of agents whose ports conflict, agent_words long */
 	struct reg_full_memo memo[FULL_MEMOS];
 	/* rows + 1 that earlier requests named; rows never change or go once they are in the index
 	 */
@@ -132,22 +139,34 @@ enum reg_status reg__cell_take(struct reg_self *me, enum reg_cells_kind kind, un
 			       uint64_t *ret_word);
 /* Frees exactly this word; false when it has changed. */
 bool reg__cell_free(struct reg *reg, enum reg_cells_kind kind, uint32_t idx, uint64_t word);
+/* The same into my magazine (records and blobs only). */
+void reg__cell_keep(struct reg_self *me, enum reg_cells_kind kind, uint32_t idx, uint64_t word);
+/* The same for a word that nobody but me may change now. */
+void reg__cell_drop(struct reg_self *me, enum reg_cells_kind kind, uint32_t idx, uint64_t word);
+/* What the magazines hold is for everybody again. */
+void reg__cells_offer(struct reg_self *me);
 uint32_t reg__cells_high(const struct reg *reg, enum reg_cells_kind kind);
 
 /* ---- blobs.c ---- */
-enum reg_status reg__blob_new(struct reg_self *me, uint32_t record, const void *a, uint32_t a_len,
-			      const void *b, uint32_t b_len, uint64_t *ret_ref);
-void reg__blob_free(struct reg *reg, uint64_t ref);
-/* Copies up to cap bytes from offset; false when the reference is stale. *ret_len is the whole
- * length. */
-bool reg__blob_read(const struct reg *reg, uint64_t ref, uint32_t from, void *buf, uint32_t cap,
-		    uint32_t *ret_len);
+/* a, then b behind it, as whole words. */
+void reg__text_fill(uint64_t *dst, const void *a, uint32_t a_len, const void *b, uint32_t b_len);
+/* Up to cap bytes of such a text of len bytes, from that offset on. */
+void reg__text_read(const uint64_t *data, uint64_t len, uint32_t from, void *buf, uint32_t cap);
+enum reg_status reg__blob_new(struct reg_self *me, reg_sandbox_id owner, const void *a,
+			      uint32_t a_len, const void *b, uint32_t b_len, uint64_t *ret_ref);
+void reg__blob_free(struct reg_self *me, uint64_t ref);
+/* The reference leads to a blob made for that generation of its record. */
+bool reg__blob_is(const struct reg *reg, uint64_t ref, uint32_t gen);
+/* Copies up to cap bytes from offset; false when the reference is stale or of another generation of
+ * the record. *ret_len is the whole length. */
+bool reg__blob_read(const struct reg *reg, uint64_t ref, uint32_t gen, uint32_t from, void *buf,
+		    uint32_t cap, uint32_t *ret_len);
 /* Before a reference is replaced: the replacer becomes the blob's owner, so that its reaper finds
  * it. */
 void reg__blob_own(struct reg_self *me, uint64_t ref);
-/* Swaps *slot from old to a new blob (or to none); frees what lost. seen (or NULL): only when *slot
- * is that reference, else REG_CONFLICT. */
-enum reg_status reg__blob_swap(struct reg_self *me, uint32_t record, uint32_t gen, a64 *slot,
+/* Swaps *slot of that sandbox to a new blob (or to none) and frees the old one. seen (or NULL):
+ * only when the slot leads to that reference (0: to none), else REG_CONFLICT. */
+enum reg_status reg__blob_swap(struct reg_self *me, reg_sandbox_id id, a64 *slot,
 			       const uint64_t *seen, const void *data, uint32_t len);
 
 /* ---- index.c ---- */
@@ -161,6 +180,7 @@ struct reg_hit {
 	bool committed;
 };
 uint64_t reg__hash(const char *a, const char *b);
+uint64_t reg__hash_of(const char *a, uint32_t a_len, const char *b, uint32_t b_len);
 struct reg_key reg__key_text(const char *a, const char *b);
 struct reg_key reg__key_port(uint32_t agent, uint32_t port);
 /* The key's cache line will be looked at soon. */
@@ -174,6 +194,9 @@ enum reg_status reg__index_insert(struct reg *reg, enum reg_index_kind kind,
 				  struct reg_hit *ret_other);
 void reg__index_remove(struct reg *reg, enum reg_index_kind kind, const struct reg_key *key,
 		       uint32_t cell, uint32_t gen);
+/* The same by one who alone may remove it now: without an exchange when it is committed. */
+void reg__index_remove_mine(struct reg *reg, enum reg_index_kind kind, uint64_t hash, uint32_t cell,
+			    uint32_t gen);
 uint32_t reg__index_count(const struct reg *reg, enum reg_index_kind kind, uint32_t *ret_stale);
 
 /* ---- slots.c ---- */
@@ -244,15 +267,43 @@ void reg__ports_free(struct reg *reg, uint32_t agent, uint32_t record, uint32_t 
 		     uint32_t limit);
 
 /* ---- records.c ---- */
-void reg__words_in(uint64_t *dst, const void *src, uint32_t len);
+/* A request, and what is found out about it once: lengths, hashes of its keys. */
+struct reg_want {
+	const struct reg_request *req;
+	uint32_t ns_len, name_len, id_len, image_len, request_id_len;
+	uint64_t name_hash, request_hash; /* request_id_len 0: none */
+};
+/* The hashes, from the lengths. */
+void reg__want_keys(struct reg_want *want);
+/* The last 1 to 7 bytes of a text as a word, filled with 0. */
+static inline uint64_t reg__tail_word(const void *text, uint32_t len)
+{
+	const uint8_t *src = text;
+	uint64_t w = 0;
+	uint32_t four;
+	uint16_t two;
+
+	if (len & 4) {
+		memcpy(&four, src, 4);
+		w = four;
+	}
+	if (len & 2) {
+		memcpy(&two, src + (len & 4), 2);
+		w |= (uint64_t)two << (8 * (len & 4));
+	}
+	if (len & 1)
+		w |= (uint64_t)src[len & 6] << (8 * (len & 6));
+	return w;
+}
+void reg__words_in(uint64_t *dst, const void *src, uint32_t len); /* whole words */
+void reg__tail_in(uint64_t *dst, const void *src, uint32_t len);  /* the last one filled with 0 */
 void reg__words_out(void *dst, const uint64_t *src, uint32_t len);
-void reg__str_in(uint64_t *dst, uint32_t cap, const char *text);
 void reg__str_out(char *dst, const uint64_t *src, uint32_t cap);
 uint32_t reg__rec_pool(const struct reg_rec *rec);
 uint32_t reg__rec_ports(const struct reg_rec *rec, uint16_t *ret);
 bool reg__rec_is(const struct reg *reg, reg_sandbox_id id, struct reg_rec **ret_rec, a64 **ret_word,
 		 uint64_t *ret_value);
-enum reg_status reg__rec_new(struct reg_self *me, const struct reg_request *req, uint32_t pool,
+enum reg_status reg__rec_new(struct reg_self *me, const struct reg_want *want, uint32_t pool,
 			     int64_t generation, reg_sandbox_id *ret);
 /* A record CLAIMED by me: everything that it holds is taken back. Idempotent: a reaper may repeat
  * it. */
@@ -267,6 +318,8 @@ void reg__changing(struct reg_self *me, uint32_t idx);
 void reg__changed(struct reg_self *me, uint32_t idx, struct reg_rec *rec);
 
 /* ---- dirty.c ---- */
+uint64_t reg__coarse_ns(void); /* CLOCK_MONOTONIC, to its tick */
+/* After the change and an exchange behind it (reg__changed). */
 void reg__dirty_mark(struct reg *reg, uint32_t idx, bool urgent);
 void reg__watchers_wake(struct reg *reg, struct reg_rec *rec);
 void reg__futex_wake(a32 *word);

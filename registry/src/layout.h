@@ -178,7 +178,7 @@ struct reg_image {
 };
 
 /* ---- sandboxes ---- */
-enum { STORE_NONE, STORE_MAYBE, STORE_DELETED };
+enum { STORE_NONE, STORE_MAYBE };
 
 struct reg_rec {
 	/* shared, changed by atomics only */
@@ -194,7 +194,7 @@ struct reg_rec {
 	a64 finished;	     /* ms after created 36 | record generation 28 */
 	a64 labels;	     /* blob reference */
 	a64 message;	     /* blob reference */
-	a64 spec;	     /* blob reference; owner writes while CLAIMED */
+	a64 spec;	     /* blob reference or inline length; owner writes while CLAIMED */
 	a64 started_unix_ns; /* owner writes while STARTING */
 	/* written by the owner while CLAIMED, then constant for this generation: copied word by
 	 * word, then the record word is checked */
@@ -211,17 +211,17 @@ struct reg_rec {
 	uint64_t name[32];
 	uint64_t name_hash,
 		request_key_hash; /* of the index keys, so that a removal need not read the texts */
-	uint64_t reserved[2];	  /* to a whole number of cache lines */
+	uint64_t text[82];	  /* spec and image reference, when both fit */
 };
 _Static_assert(sizeof(struct reg_rec) % REG_LINE == 0, "records start on a cache line");
 
 /* ---- blobs ---- */
 struct reg_blob {
-	uint64_t len;
+	uint64_t head; /* generation of the record 28 << 32 | length 32 */
 	uint64_t data[];
 };
 
-/* bytes of a unit, its 8-byte length included */
+/* bytes of a unit, its 8-byte head included */
 static const uint32_t reg_blob_unit[REG_BLOB_CLASSES] = {640, 2176, 8320, 66624};
 
 #endif

@@ -123,9 +123,9 @@ enum reg_status reg_stopped(struct reg_self *me, reg_sandbox_id sandbox,
 			return st;
 		if (next == w)
 			return REG_OK;
-		/* acq_rel [R1]: of several finishers one gets through; CLAIMED names it, so that
-		 * its death is repaired */
-	} while (!atomic_compare_exchange_weak_explicit(word, &w, next, memory_order_acq_rel,
+		/* seq_cst [R1] [D1] [B3]: of several finishers one gets through; CLAIMED names it,
+		 * so that its death is repaired */
+	} while (!atomic_compare_exchange_weak_explicit(word, &w, next, memory_order_seq_cst,
 							memory_order_acquire));
 	(void)FAILPOINT("stopped.moved");
 	if (word_state(next) == REG_CLAIMED)
@@ -167,7 +167,7 @@ enum reg_status reg_lost(struct reg_self *me, reg_sandbox_id sandbox, const char
 	if (st)
 		return st;
 	if (message && *message)
-		st = reg__blob_swap(me, sandbox.idx, sandbox.gen, &rec->message, NULL, message,
+		st = reg__blob_swap(me, sandbox, &rec->message, NULL, message,
 				    (uint32_t)strnlen(message, REG_MESSAGE_MAX));
 	reg__changed(me, sandbox.idx, rec);
 	return st;
@@ -191,7 +191,7 @@ enum reg_status reg_found(struct reg_self *me, reg_sandbox_id sandbox)
 	st = apply(me, sandbox, rec_to_found, &rec, &before, &after);
 	if (st)
 		return st;
-	(void)reg__blob_swap(me, sandbox.idx, sandbox.gen, &rec->message, NULL, NULL, 0);
+	(void)reg__blob_swap(me, sandbox, &rec->message, NULL, NULL, 0);
 	reg__changed(me, sandbox.idx, rec);
 	return REG_OK;
 }
@@ -247,7 +247,7 @@ enum reg_status reg_update(struct reg_self *me, reg_sandbox_id sandbox, const st
 	reg__changing(me, sandbox.idx);
 	if (u->fields & REG_SET_LABELS) {
 		enum reg_status st =
-			reg__blob_swap(me, sandbox.idx, sandbox.gen, &rec->labels,
+			reg__blob_swap(me, sandbox, &rec->labels,
 				       u->fields & REG_IF_LABELS ? &u->labels_seen : NULL,
 				       u->labels, u->labels_len);
 

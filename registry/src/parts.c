@@ -250,6 +250,7 @@ struct reg_self *reg_leave(struct reg_self *me)
 		reg__reap_holdings(me, me->idx, NULL, NULL, &res);
 		next = part_word(PART_FREE, 0, (uint32_t)(w >> 32));
 	}
+	reg__cells_offer(me);
 	/* release [P1]: pairs with join_at and the reaper; what we wrote before. LEFT: whoever
 	 * reaps next asks the agents. */
 	atomic_store_explicit(&me->part->word, next, memory_order_release);

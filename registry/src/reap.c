@@ -25,8 +25,8 @@ static bool take_over(struct reaping *r, a64 *word, uint64_t *w, enum reg_state 
 {
 	uint64_t next = rec_move(*w, state, r->me->idx, flags);
 
-	/* acq_rel [R1]: what the dead one published */
-	if (!atomic_compare_exchange_strong_explicit(word, w, next, memory_order_acq_rel,
+	/* seq_cst [R1] [D1] [B3]: what the dead one published; before the looks of reg__undo */
+	if (!atomic_compare_exchange_strong_explicit(word, w, next, memory_order_seq_cst,
 						     memory_order_relaxed))
 		return false;
 	*w = next;
@@ -161,11 +161,15 @@ static void reap_slot(struct reaping *r, uint32_t agent, uint32_t slot)
 static bool referenced(const struct reg *reg, uint32_t record, uint64_t ref)
 {
 	const struct reg_rec *rec = reg__rec(reg, record);
+	a64 *word = reg__cell(reg, CELLS_RECORDS, record);
+	/* acquire [R1]: a reference that came too late, into a later generation, keeps nothing */
+	uint64_t w = rec && word ? atomic_load_explicit(word, memory_order_acquire) : 0;
 
 	/* acquire [B2] */
-	return rec && (atomic_load_explicit(&rec->spec, memory_order_acquire) == ref ||
-		       atomic_load_explicit(&rec->labels, memory_order_acquire) == ref ||
-		       atomic_load_explicit(&rec->message, memory_order_acquire) == ref);
+	return word_state(w) && reg__blob_is(reg, ref, word_gen(w)) &&
+	       (atomic_load_explicit(&rec->spec, memory_order_acquire) == ref ||
+		atomic_load_explicit(&rec->labels, memory_order_acquire) == ref ||
+		atomic_load_explicit(&rec->message, memory_order_acquire) == ref);
 }
 
 static void reap_blobs(struct reaping *r)
@@ -206,6 +210,26 @@ static void reap_marks(struct reaping *r, struct reg_part *part)
 	atomic_store_explicit(&part->changing, 0, memory_order_release);
 }
 
+/* A hint bit that hides a free cell, or the other way round. */
+static uint32_t scrub_cells(struct reg *reg, enum reg_cells_kind kind)
+{
+	uint32_t mended = 0, high = reg__cells_high(reg, kind);
+
+	for (uint32_t i = 0; i < high; i++) {
+		a64 *hint = (a64 *)reg__at(reg, REGION_CELL_BITS + kind, (uint64_t)(i / 64) * 8);
+		a64 *word = reg__cell(reg, kind, i);
+		uint64_t bit = UINT64_C(1) << (i % 64);
+
+		/* relaxed, all: hints; a bit cleared under a taker costs somebody one lost CAS */
+		if (word && !word_state(atomic_load_explicit(word, memory_order_relaxed)) &&
+		    atomic_load_explicit(hint, memory_order_relaxed) & bit) {
+			atomic_fetch_and_explicit(hint, ~bit, memory_order_relaxed);
+			mended++;
+		}
+	}
+	return mended;
+}
+
 void reg__reap_holdings(struct reg_self *me, uint32_t idx,
 			void (*fn)(void *arg, const struct reg_orphan *orphan), void *arg,
 			struct reg_reap_result *res)
@@ -227,6 +251,11 @@ void reg__reap_holdings(struct reg_self *me, uint32_t idx,
 	}
 	(void)FAILPOINT("reap.slots-done");
 	reap_blobs(&r);
+	/* its magazines; a living one loses the exclusive nomination of its units, nothing else */
+	if (idx != me->idx) {
+		for (int k = 0; k < CELLS_MAX; k++)
+			(void)scrub_cells(me->reg, k);
+	}
 	reap_marks(&r, reg__part(me->reg, idx));
 }
 
@@ -275,26 +304,6 @@ enum reg_status reg_reap(struct reg_self *me,
 	return REG_OK;
 }
 
-/* A hint bit that hides a free cell, or the other way round. */
-static uint32_t scrub_cells(struct reg *reg, enum reg_cells_kind kind)
-{
-	uint32_t mended = 0, high = reg__cells_high(reg, kind);
-
-	for (uint32_t i = 0; i < high; i++) {
-		a64 *hint = (a64 *)reg__at(reg, REGION_CELL_BITS + kind, (uint64_t)(i / 64) * 8);
-		a64 *word = reg__cell(reg, kind, i);
-		uint64_t bit = UINT64_C(1) << (i % 64);
-
-		/* relaxed, all: hints; a bit cleared under a taker costs somebody one lost CAS */
-		if (word && !word_state(atomic_load_explicit(word, memory_order_relaxed)) &&
-		    atomic_load_explicit(hint, memory_order_relaxed) & bit) {
-			atomic_fetch_and_explicit(hint, ~bit, memory_order_relaxed);
-			mended++;
-		}
-	}
-	return mended;
-}
-
 uint32_t reg_scrub(struct reg_self *me)
 {
 	uint32_t mended = 0, high = reg__cells_high(me->reg, CELLS_AGENTS);
@@ -302,7 +311,9 @@ uint32_t reg_scrub(struct reg_self *me)
 	for (uint32_t a = 0; a < high; a++)
 		if (reg__agent(me->reg, a))
 			mended += reg__agent_heal(me->reg, a);
-	for (int k = 0; k < CELLS_MAX; k++)
+	/* not what is kept in magazines: bits of free units are right there, and the dead's are
+	 * mended when they are reaped */
+	for (int k = CELLS_CHUNKS; k < CELLS_BLOB0; k++)
 		mended += scrub_cells(me->reg, k);
 	high = reg__cells_high(me->reg, CELLS_RECORDS);
 	for (uint32_t i = 0; i < high; i++) {

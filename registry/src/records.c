@@ -7,18 +7,52 @@
  */
 #include "internal.h"
 
+#include <immintrin.h>
 #include <string.h>
 
+#ifdef __SANITIZE_THREAD__
+#define PAIRS 0
+#else
+#define PAIRS 1 /* two words per store */
+#endif
+
+/*
+ * Release stores [R2] [B1]: pair with reg__words_out and reg__text_read; who sees these bytes sees
+ * the record or blob word that allowed them. Two words at once where ThreadSanitizer does not look:
+ * the processor keeps each aligned half whole and its stores in order, and the compiler moves none
+ * of them over the exchange that claimed the place nor over the release that publishes it.
+ */
 void reg__words_in(uint64_t *dst, const void *src, uint32_t len)
 {
+	const uint8_t *from = src;
 	uint64_t w;
+	uint32_t i = 0;
 
-	for (uint32_t i = 0; i < len; i += 8) {
-		memcpy(&w, (const uint8_t *)src + i, 8);
-		/* release [R2]: pairs with reg__words_out; who sees these bytes sees the record
-		 * word that allowed them */
+	if (PAIRS && len >= 32) {
+		if ((uintptr_t)dst & 8) {
+			memcpy(&w, from, 8);
+			__atomic_store_n(dst, w, __ATOMIC_RELEASE);
+			i = 8;
+		}
+		for (; i + 16 <= len; i += 16)
+			_mm_store_si128((__m128i *)(void *)(dst + i / 8),
+					_mm_loadu_si128((const __m128i *)(const void *)(from + i)));
+	}
+	for (; i < len; i += 8) {
+		memcpy(&w, from + i, 8);
 		__atomic_store_n(&dst[i / 8], w, __ATOMIC_RELEASE);
 	}
+}
+
+void reg__tail_in(uint64_t *dst, const void *src, uint32_t len)
+{
+	uint32_t whole = len / 8 * 8;
+
+	reg__words_in(dst, src, whole);
+	if (len > whole) /* release [R2] [B1] */
+		__atomic_store_n(&dst[whole / 8],
+				 reg__tail_word((const uint8_t *)src + whole, len - whole),
+				 __ATOMIC_RELEASE);
 }
 
 void reg__words_out(void *dst, const uint64_t *src, uint32_t len)
@@ -27,20 +61,6 @@ void reg__words_out(void *dst, const uint64_t *src, uint32_t len)
 		uint64_t w = __atomic_load_n(&src[i / 8], __ATOMIC_ACQUIRE); /* acquire [R2] */
 
 		memcpy((uint8_t *)dst + i, &w, 8);
-	}
-}
-
-/* cap: bytes of dst; text is shorter (checked by the caller). Only the words up to the NUL are
- * written. */
-void reg__str_in(uint64_t *dst, uint32_t cap, const char *text)
-{
-	size_t len = strlen(text) + 1;
-
-	for (size_t i = 0; i < len && i < cap; i += 8) {
-		uint64_t w = 0;
-
-		memcpy(&w, text + i, len - i < 8 ? len - i : 8);
-		__atomic_store_n(&dst[i / 8], w, __ATOMIC_RELEASE); /* release [R2] */
 	}
 }
 
@@ -103,24 +123,29 @@ static void ports_in(struct reg_rec *rec, const uint16_t *ports, uint32_t n)
 
 	for (uint32_t i = 0; i < n; i++)
 		all[i] = ports[i];
-	for (uint32_t i = 0; i < n; i += 4) {
-		uint64_t w;
-
-		memcpy(&w, all + i, 8);
-		word_set(&rec->ports[i / 4], w);
-	}
+	reg__words_in(rec->ports, all, (n + 3) / 4 * 8);
 }
 
-static void fill(struct reg_rec *rec, const struct reg_request *req, uint32_t pool, uint32_t gen,
-		 int64_t generation)
+void reg__want_keys(struct reg_want *want)
+{
+	const struct reg_request *req = want->req;
+
+	want->name_hash = reg__hash_of(req->ns, want->ns_len, req->name, want->name_len);
+	if (want->request_id_len)
+		want->request_hash =
+			reg__hash_of(req->ns, want->ns_len, req->request_id, want->request_id_len);
+}
+
+/* What may change later. Relaxed where nothing is said: nobody reads it before the record is
+ * published, or looks at the generation in it. */
+static void fill_shared(struct reg_rec *rec, const struct reg_request *req, uint32_t gen)
 {
 	/* release [R3]: a late reader of the last holder's copy that sees this sees the newer
 	 * record word */
 	atomic_store_explicit(&rec->place, 0, memory_order_release);
 	atomic_store_explicit(&rec->started_unix_ns, 0, memory_order_release); /* [R2] */
-	/* relaxed, the others: nobody reads them before the record is published, or looks at the
-	 * generation in them */
-	atomic_store_explicit(&rec->dirty_since_ns, 0, memory_order_relaxed);
+	/* as of the publication that follows, which marks it dirty */
+	atomic_store_explicit(&rec->dirty_since_ns, reg__coarse_ns(), memory_order_relaxed);
 	atomic_store_explicit(&rec->watchers, 0, memory_order_relaxed);
 	atomic_store_explicit(&rec->store, STORE_NONE, memory_order_relaxed);
 	atomic_store_explicit(&rec->expire, tagged_make(req->expire_unix_s, gen),
@@ -130,8 +155,18 @@ static void fill(struct reg_rec *rec, const struct reg_request *req, uint32_t po
 			      memory_order_relaxed);
 	atomic_store_explicit(&rec->exit, tagged_make(0, gen), memory_order_relaxed);
 	atomic_store_explicit(&rec->finished, tagged_make(0, gen), memory_order_relaxed);
-	uint64_t revision = atomic_fetch_add_explicit(&rec->revision, 1, memory_order_relaxed) + 1;
+}
 
+static void fill(struct reg_rec *rec, const struct reg_want *want, uint32_t pool, uint32_t gen,
+		 int64_t generation)
+{
+	const struct reg_request *req = want->req;
+	/* relaxed, both: a plain step, since what a late change of the last holder adds meanwhile
+	 * is nobody's revision: no view of this record is taken while it is CLAIMED */
+	uint64_t revision = atomic_load_explicit(&rec->revision, memory_order_relaxed) + 1;
+
+	atomic_store_explicit(&rec->revision, revision, memory_order_relaxed);
+	fill_shared(rec, req, gen);
 	word_set(&rec->generation, (uint64_t)generation);
 	word_set(&rec->base_revision, revision);
 	word_set(&rec->created_unix_ns, (uint64_t)req->created_unix_ns);
@@ -139,62 +174,62 @@ static void fill(struct reg_rec *rec, const struct reg_request *req, uint32_t po
 	word_set(&rec->spec_len, req->spec_len);
 	word_set(&rec->pool_and_consistency, (uint64_t)pool | BITS_PUT(req->consistency, 32, 8) |
 						     BITS_PUT(req->port_count, 40, 8));
-	ports_in(rec, req->ports, req->port_count);
-	reg__str_in(rec->ns, sizeof(rec->ns), req->ns);
-	reg__str_in(rec->id, sizeof(rec->id), req->id);
-	reg__str_in(rec->request_id, sizeof(rec->request_id),
-		    req->request_id ? req->request_id : "");
-	reg__str_in(rec->name, sizeof(rec->name), req->name);
+	if (req->port_count)
+		ports_in(rec, req->ports, req->port_count);
+	/* with their NULs */
+	reg__tail_in(rec->ns, req->ns, want->ns_len + 1);
+	reg__tail_in(rec->id, req->id, want->id_len + 1);
+	reg__tail_in(rec->request_id, want->request_id_len ? req->request_id : "",
+		     want->request_id_len + 1);
+	reg__tail_in(rec->name, req->name, want->name_len + 1);
+	word_set(&rec->name_hash, want->name_hash);
+	word_set(&rec->request_key_hash, want->request_hash);
 }
 
-/* The hashes of the keys, and their cache lines on the way while the rest is filled in. */
-static void keys_in(const struct reg *reg, struct reg_rec *rec, const struct reg_request *req)
+/* In the record when it fits there. */
+static enum reg_status spec_in(struct reg_self *me, reg_sandbox_id id, struct reg_rec *rec,
+			       const struct reg_want *want)
 {
-	uint64_t name = reg__hash(req->ns, req->name), request = 0;
+	const struct reg_request *req = want->req;
+	uint64_t ref = ref_inline(req->spec_len + want->image_len);
 
-	reg__index_prefetch(reg, INDEX_NAMES, name);
-	if (req->request_id && *req->request_id) {
-		request = reg__hash(req->ns, req->request_id);
-		reg__index_prefetch(reg, INDEX_REQUESTS, request);
+	if (req->spec_len + want->image_len <= sizeof(rec->text)) {
+		reg__text_fill(rec->text, req->spec, req->spec_len, req->image, want->image_len);
+	} else {
+		enum reg_status st = reg__blob_new(me, id, req->spec, req->spec_len, req->image,
+						   want->image_len, &ref);
+
+		if (st)
+			return st;
 	}
-	word_set(&rec->name_hash, name);
-	word_set(&rec->request_key_hash, request);
-}
-
-/* A reference left by a swap that came after the teardown and died: its blob is nobody's any more.
- */
-static void refs_reset(struct reg *reg, struct reg_rec *rec, uint32_t gen)
-{
-	a64 *refs[] = {&rec->labels, &rec->message, &rec->spec};
-
-	for (int i = 0; i < 3; i++)
-		/* acq_rel [B2]: pairs with reg__blob_swap */
-		reg__blob_free(reg, atomic_exchange_explicit(refs[i], ref_none(gen),
-							     memory_order_acq_rel));
-}
-
-static enum reg_status blobs_in(struct reg_self *me, uint32_t idx, struct reg_rec *rec,
-				const struct reg_request *req)
-{
-	uint64_t ref;
-	enum reg_status st = reg__blob_new(me, idx, req->spec, req->spec_len, req->image,
-					   (uint32_t)strlen(req->image), &ref);
-
-	if (st)
-		return st;
 	/* release [B2]: pairs with the readers of the reference */
 	atomic_store_explicit(&rec->spec, ref, memory_order_release);
-	if (!req->labels_len)
-		return REG_OK;
-	st = reg__blob_new(me, idx, req->labels, req->labels_len, NULL, 0, &ref);
-	if (st)
-		return st;
-	atomic_store_explicit(&rec->labels, ref, memory_order_release); /* [B2] */
 	return REG_OK;
 }
 
+/* What a late swap put into the references of an earlier generation is ignored and goes here. */
+static enum reg_status blobs_in(struct reg_self *me, reg_sandbox_id id, struct reg_rec *rec,
+				const struct reg_want *want)
+{
+	uint64_t labels = 0;
+	enum reg_status st;
+
+	/* relaxed: ours; a reference is left here only by a death or a late swap */
+	if (__builtin_expect(atomic_load_explicit(&rec->message, memory_order_relaxed) != 0, 0))
+		atomic_store_explicit(&rec->message, 0, memory_order_relaxed);
+	if (want->req->labels_len) {
+		st = reg__blob_new(me, id, want->req->labels, want->req->labels_len, NULL, 0,
+				   &labels);
+		if (st)
+			return st;
+	}
+	if (atomic_load_explicit(&rec->labels, memory_order_relaxed) != labels)
+		atomic_store_explicit(&rec->labels, labels, memory_order_release); /* [B2] */
+	return spec_in(me, id, rec, want);
+}
+
 /* A record CLAIMED by me and filled; nothing else refers to it yet. */
-enum reg_status reg__rec_new(struct reg_self *me, const struct reg_request *req, uint32_t pool,
+enum reg_status reg__rec_new(struct reg_self *me, const struct reg_want *want, uint32_t pool,
 			     int64_t generation, reg_sandbox_id *ret)
 {
 	uint32_t idx;
@@ -206,22 +241,41 @@ enum reg_status reg__rec_new(struct reg_self *me, const struct reg_request *req,
 		return st;
 	(void)FAILPOINT("reserve.record-claimed");
 	struct reg_rec *rec = reg__rec(me->reg, idx);
+	reg_sandbox_id id = {idx, word_gen(word)};
 
-	keys_in(me->reg, rec, req);
-	refs_reset(me->reg, rec, word_gen(word));
-	fill(rec, req, pool, word_gen(word), generation);
-	st = blobs_in(me, idx, rec, req);
+	fill(rec, want, pool, id.gen, generation);
+	st = blobs_in(me, id, rec, want);
 	if (st) {
 		reg__undo(me, idx);
 		return st;
 	}
 	(void)FAILPOINT("reserve.record-filled");
-	*ret = (reg_sandbox_id){idx, word_gen(word)};
+	*ret = id;
 	return REG_OK;
 }
 
-/* Ports before the slot, the slot before the placement: who dies in between leaves the placement,
- * and with it the way to finish. */
+/*
+ * Ports before the slot, the slot before the placement: who dies in between leaves the placement,
+ * and with it the way to finish. mine: the record is CLAIMED by me; who else is still at it (a
+ * report that came before) writes the same placement, so a store will do.
+ */
+static void unplace(struct reg_self *me, uint32_t idx, struct reg_rec *rec, bool mine, uint32_t gen,
+		    uint64_t place)
+{
+	reg__ports_free(me->reg, place_agent(place), idx, gen, REG_PORTS_MAX);
+	(void)FAILPOINT("undo.ports-freed");
+	reg__slot_free(me, place_agent(place), place_slot(place), place_gen(place), idx);
+	/* acq_rel [R3]: the agent stays readable, only "held" goes; fails when somebody else was
+	 * first */
+	if (mine)
+		atomic_store_explicit(&rec->place, place & ~PLACE_HELD, memory_order_release);
+	else
+		(void)atomic_compare_exchange_strong_explicit(
+			&rec->place, &place, place & ~PLACE_HELD, memory_order_acq_rel,
+			memory_order_relaxed);
+	(void)FAILPOINT("undo.place-cleared");
+}
+
 void reg__unplace(struct reg_self *me, uint32_t idx, struct reg_rec *rec, uint32_t gen)
 {
 	/* acquire [R3]: pairs with the store of the placement */
@@ -232,29 +286,37 @@ void reg__unplace(struct reg_self *me, uint32_t idx, struct reg_rec *rec, uint32
 	/* acquire [R1]: after the placement: who comes late to a record that is another sandbox's
 	 * by now must not take that one's slot */
 	if (word_gen(atomic_load_explicit(reg__cell(me->reg, CELLS_RECORDS, idx),
-					  memory_order_acquire)) != gen)
-		return;
-	reg__ports_free(me->reg, place_agent(place), idx, gen, REG_PORTS_MAX);
-	(void)FAILPOINT("undo.ports-freed");
-	reg__slot_free(me, place_agent(place), place_slot(place), place_gen(place), idx);
-	/* acq_rel [R3]: the agent stays readable, only "held" goes; fails when somebody else was
-	 * first */
-	(void)atomic_compare_exchange_strong_explicit(&rec->place, &place, place & ~PLACE_HELD,
-						      memory_order_acq_rel, memory_order_relaxed);
-	(void)FAILPOINT("undo.place-cleared");
+					  memory_order_acquire)) == gen)
+		unplace(me, idx, rec, false, gen, place);
 }
 
 static void keys_remove(struct reg *reg, uint32_t idx, const struct reg_rec *rec, uint32_t gen)
 {
-	struct reg_key key = {.hash = word_of(&rec->name_hash)};
-
-	reg__index_remove(reg, INDEX_NAMES, &key, idx, gen);
+	reg__index_remove_mine(reg, INDEX_NAMES, word_of(&rec->name_hash), idx, gen);
 	(void)FAILPOINT("undo.name-freed");
-	if (word_of(&rec->request_id[0])) {
-		key.hash = word_of(&rec->request_key_hash);
-		reg__index_remove(reg, INDEX_REQUESTS, &key, idx, gen);
-	}
+	if (word_of(&rec->request_id[0]))
+		reg__index_remove_mine(reg, INDEX_REQUESTS, word_of(&rec->request_key_hash), idx,
+				       gen);
 	(void)FAILPOINT("undo.request-freed");
+}
+
+/* The blobs of a record that is mine and no longer visible. Who dies in between leaves the
+ * references, and whoever repeats this finds them. */
+static void blobs_free(struct reg_self *me, struct reg_rec *rec)
+{
+	a64 *refs[] = {&rec->labels, &rec->message, &rec->spec};
+
+	for (int i = 0; i < 3; i++) {
+		/* seq_cst [B3]: after the record has left the visible states; pairs with
+		 * record_stands: a swap that is not seen here takes its blob back itself */
+		uint64_t ref = atomic_load_explicit(refs[i], memory_order_seq_cst);
+
+		if (!(ref & REF_VALID))
+			continue;
+		reg__blob_free(me, ref);
+		/* relaxed: leads nowhere any more */
+		atomic_store_explicit(refs[i], 0, memory_order_relaxed);
+	}
 }
 
 /*
@@ -263,6 +325,9 @@ static void keys_remove(struct reg *reg, uint32_t idx, const struct reg_rec *rec
  * danger: an entry is removed only when it names this record and generation, and entries are made
  * only after the texts are complete. What the store may hold stays as GONE until crdsync has
  * deleted it there.
+ *
+ * The record is CLAIMED by a seq_cst exchange of ours (or never was visible), so that nobody else
+ * changes its word, its entries or, but for a late swap, its references: stores are enough.
  */
 void reg__undo(struct reg_self *me, uint32_t idx)
 {
@@ -271,19 +336,17 @@ void reg__undo(struct reg_self *me, uint32_t idx)
 	a64 *word = reg__cell(reg, CELLS_RECORDS, idx);
 	/* relaxed: ours */
 	uint64_t w = atomic_load_explicit(word, memory_order_relaxed);
+	uint64_t place = atomic_load_explicit(&rec->place, memory_order_acquire); /* [R3] */
 	uint32_t gen = word_gen(w);
 
 	reg__index_prefetch(reg, INDEX_NAMES, word_of(&rec->name_hash));
 	reg__index_prefetch(reg, INDEX_REQUESTS, word_of(&rec->request_key_hash));
-	reg__unplace(me, idx, rec, gen);
+	if (place & PLACE_HELD)
+		unplace(me, idx, rec, true, gen, place);
 	keys_remove(reg, idx, rec, gen);
-	uint64_t store = STORE_NONE;
-
-	/* seq_cst [D1]: pairs with reg_store_begin: either it marked the store before and we leave
-	 * it GONE, or it finds us deleted */
-	(void)atomic_compare_exchange_strong_explicit(&rec->store, &store, STORE_DELETED,
-						      memory_order_seq_cst, memory_order_seq_cst);
-	if (store == STORE_MAYBE) {
+	/* seq_cst [D1]: after the exchange that made it CLAIMED; pairs with reg_store_begin, which
+	 * marks and then looks: either we see the mark and leave it GONE, or it sees CLAIMED */
+	if (atomic_load_explicit(&rec->store, memory_order_seq_cst) == STORE_MAYBE) {
 		reg__changing(me, idx);
 		/* release [R1]: pairs with readers; GONE is for crdsync only */
 		atomic_store_explicit(word, rec_move(w, REG_GONE, CELL_OWNER_NONE, 0),
@@ -292,10 +355,10 @@ void reg__undo(struct reg_self *me, uint32_t idx)
 		reg__changed(me, idx, rec);
 		return;
 	}
-	refs_reset(reg, rec, gen);
+	blobs_free(me, rec);
 	(void)FAILPOINT("undo.blobs-freed");
 	reg__watchers_wake(reg, rec);
-	(void)reg__cell_free(reg, CELLS_RECORDS, idx, w);
+	reg__cell_drop(me, CELLS_RECORDS, idx, w);
 	(void)FAILPOINT("undo.record-freed");
 	reg__watchers_wake(reg, rec);
 }
@@ -310,9 +373,10 @@ void reg__changed(struct reg_self *me, uint32_t idx, struct reg_rec *rec)
 {
 	struct reg *reg = me->reg;
 
-	/* release [D2]: pairs with the copy in view; a copy that is older than this revision is
-	 * written again */
-	atomic_fetch_add_explicit(&rec->revision, 1, memory_order_release);
+	/* seq_cst [D2] [D3] [W2]: pairs with the copy in view (one that is older than this revision
+	 * is written again) and with the taker; between the change and the looks at its dirty bit,
+	 * the sleeper and the watchers */
+	atomic_fetch_add_explicit(&rec->revision, 1, memory_order_seq_cst);
 	reg__dirty_mark(reg, idx, false);
 	reg__watchers_wake(reg, rec);
 	/* release: the reaper who sees no mark finds all of the above done */

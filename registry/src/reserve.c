@@ -9,9 +9,11 @@
 
 #include <string.h>
 
-static bool fits(const char *text, size_t min, size_t max)
+/* Its length; false: none, too short or too long. */
+static bool fits(const char *text, size_t min, size_t max, uint32_t *ret_len)
 {
-	return text && strnlen(text, max + 1) <= max && strnlen(text, max + 1) >= min;
+	*ret_len = text ? (uint32_t)strnlen(text, max + 1) : 0;
+	return text && *ret_len <= max && *ret_len >= min;
 }
 
 static bool ports_valid(const struct reg_request *req)
@@ -26,15 +28,21 @@ static bool ports_valid(const struct reg_request *req)
 	return true;
 }
 
-static enum reg_status request_check(const struct reg_request *req)
+static enum reg_status request_check(const struct reg_request *req, struct reg_want *ret)
 {
+	uint32_t pool_len;
+
+	*ret = (struct reg_want){.req = req};
 	if (!req->ns || !req->name || !req->id || !req->pool || !req->image || !*req->ns ||
 	    !*req->name || !*req->id)
 		return REG_INVALID;
-	if (!fits(req->ns, 1, REG_NAMESPACE_MAX) || !fits(req->name, 1, REG_NAME_MAX) ||
-	    !fits(req->id, 1, REG_ID_MAX) || !fits(req->image, 0, REG_IMAGE_MAX) ||
-	    !fits(req->pool, 0, REG_NAME_MAX) ||
-	    (req->request_id && !fits(req->request_id, 0, REG_REQUEST_ID_MAX)) ||
+	if (!fits(req->ns, 1, REG_NAMESPACE_MAX, &ret->ns_len) ||
+	    !fits(req->name, 1, REG_NAME_MAX, &ret->name_len) ||
+	    !fits(req->id, 1, REG_ID_MAX, &ret->id_len) ||
+	    !fits(req->image, 0, REG_IMAGE_MAX, &ret->image_len) ||
+	    !fits(req->pool, 0, REG_NAME_MAX, &pool_len) ||
+	    (req->request_id &&
+	     !fits(req->request_id, 0, REG_REQUEST_ID_MAX, &ret->request_id_len)) ||
 	    req->spec_len > REG_SPEC_MAX || req->labels_len > REG_LABELS_MAX)
 		return REG_TOO_LARGE;
 	if (req->port_count > REG_PORTS_MAX || !ports_valid(req) || req->expire_unix_s < 0 ||
@@ -75,17 +83,17 @@ static enum reg_status name_taken(struct reg *reg, const struct reg_hit *other)
 }
 
 /* Request id, then name: a repeat of the same request is told so, and not that its name exists. */
-static enum reg_status keys_claim(struct reg *reg, const struct reg_request *req,
+static enum reg_status keys_claim(struct reg *reg, const struct reg_want *want,
 				  struct reg_lease *ret)
 {
-	const struct reg_rec *rec = reg__rec(reg, ret->sandbox.idx);
+	const struct reg_request *req = want->req;
 	struct reg_hit other = {0};
 	struct reg_key key = {.a = req->ns};
 	enum reg_status st;
 
-	if (req->request_id && *req->request_id) {
+	if (want->request_id_len) {
 		key.b = req->request_id;
-		key.hash = rec->request_key_hash; /* plain: ours, and written by us */
+		key.hash = want->request_hash;
 		st = reg__index_insert(reg, INDEX_REQUESTS, &key, ret->sandbox.idx,
 				       ret->sandbox.gen, &other);
 		if (st == REG_NAME_EXISTS) {
@@ -97,7 +105,7 @@ static enum reg_status keys_claim(struct reg *reg, const struct reg_request *req
 		(void)FAILPOINT("reserve.request-claimed");
 	}
 	key.b = req->name;
-	key.hash = rec->name_hash;
+	key.hash = want->name_hash;
 	st = reg__index_insert(reg, INDEX_NAMES, &key, ret->sandbox.idx, ret->sandbox.gen, &other);
 	if (st == REG_NAME_EXISTS) {
 		ret->sandbox = (reg_sandbox_id){other.cell, other.gen};
@@ -115,18 +123,23 @@ static enum reg_status reserve_try(struct reg_self *me, const struct reg_request
 	struct reg *reg = me->reg;
 	struct reg_lease lease = {.agent = {REG_NIL}};
 	uint32_t pool, image = REG_NIL, idx;
-	enum reg_status st = request_check(req);
+	struct reg_want want;
+	enum reg_status st = request_check(req, &want);
 
 	if (st)
 		return st;
+	reg__want_keys(&want);
+	reg__index_prefetch(reg, INDEX_NAMES, want.name_hash);
+	if (want.request_id_len)
+		reg__index_prefetch(reg, INDEX_REQUESTS, want.request_hash);
 	if (!reg__pool_of(me, req->ns, req->pool, &pool))
 		return REG_NO_POOL;
 	(void)reg__image_of(me, req->image, &image);
-	st = reg__rec_new(me, req, pool, 1, &lease.sandbox);
+	st = reg__rec_new(me, &want, pool, 1, &lease.sandbox);
 	if (st)
 		return st;
 	idx = lease.sandbox.idx;
-	st = keys_claim(reg, req, &lease);
+	st = keys_claim(reg, &want, &lease);
 #ifdef REG_BROKEN_PUBLISH_FIRST /* what the linearisability test has to find: seen without a slot  \
 				 */
 	if (!st)
@@ -319,8 +332,8 @@ enum reg_status reg_abort(struct reg_self *me, const struct reg_lease *lease)
 
 		if (st)
 			return st;
-		/* acq_rel [R1]: invisible from here on */
-	} while (!atomic_compare_exchange_weak_explicit(word, &w, next, memory_order_acq_rel,
+		/* seq_cst [R1] [D1] [B3]: invisible from here on; before the looks of reg__undo */
+	} while (!atomic_compare_exchange_weak_explicit(word, &w, next, memory_order_seq_cst,
 							memory_order_acquire));
 	(void)FAILPOINT("abort.claimed");
 	reg__undo(me, lease->sandbox.idx);

@@ -9,9 +9,18 @@
 static enum reg_status insert_hidden(struct reg_self *me, const struct reg_restore *r,
 				     reg_sandbox_id *ret, uint32_t *ret_agent)
 {
+	const struct reg_request *req = &r->req;
+	struct reg_want want = {
+		.req = req,
+		.ns_len = (uint32_t)strlen(req->ns),
+		.name_len = (uint32_t)strlen(req->name),
+		.id_len = (uint32_t)strlen(req->id),
+		.image_len = (uint32_t)strlen(req->image),
+		.request_id_len = req->request_id ? (uint32_t)strlen(req->request_id) : 0,
+	};
 	struct reg *reg = me->reg;
 	struct reg_hit other;
-	struct reg_key key;
+	struct reg_key key = {.a = req->ns};
 	uint32_t pool;
 	enum reg_status st;
 
@@ -24,16 +33,19 @@ static enum reg_status insert_hidden(struct reg_self *me, const struct reg_resto
 		st = reg__agent_intern(me, r->req.ns, r->agent_name, ret_agent);
 	if (st)
 		return st;
-	st = reg__rec_new(me, &r->req, pool, r->generation, ret);
+	reg__want_keys(&want);
+	st = reg__rec_new(me, &want, pool, r->generation, ret);
 	if (st)
 		return st;
-	if (r->req.request_id && *r->req.request_id) {
-		key = reg__key_text(r->req.ns, r->req.request_id);
+	if (want.request_id_len) {
+		key.b = req->request_id;
+		key.hash = want.request_hash;
 		st = reg__index_insert(reg, INDEX_REQUESTS, &key, ret->idx, ret->gen, &other);
 		if (st == REG_NAME_EXISTS)
 			st = REG_OK; /* a newer record has it; this one keeps its name */
 	}
-	key = reg__key_text(r->req.ns, r->req.name);
+	key.b = req->name;
+	key.hash = want.name_hash;
 	if (!st)
 		st = reg__index_insert(reg, INDEX_NAMES, &key, ret->idx, ret->gen, &other);
 	if (st)
@@ -90,8 +102,8 @@ enum reg_status reg_insert(struct reg_self *me, const struct reg_restore *r, reg
 	if (r->state == REG_EXITED || r->state == REG_EXPIRED)
 		reg__exit_store(rec, id.gen, &r->exit);
 	if (r->message && *r->message &&
-	    !reg__blob_new(me, id.idx, r->message, (uint32_t)strnlen(r->message, REG_MESSAGE_MAX),
-			   NULL, 0, &message))
+	    !reg__blob_new(me, id, r->message, (uint32_t)strnlen(r->message, REG_MESSAGE_MAX), NULL,
+			   0, &message))
 		atomic_store_explicit(&rec->message, message, memory_order_release); /* [B2] */
 	if (!r->from_store)
 		reg__changing(me, id.idx);
@@ -221,7 +233,7 @@ enum reg_status reg_adopt(struct reg_self *me, reg_sandbox_id sandbox, reg_agent
 	} else {
 		st = adoption(me, word, &w, rec_to_adopted);
 		(void)FAILPOINT("adopt.moved");
-		(void)reg__blob_swap(me, sandbox.idx, sandbox.gen, &rec->message, NULL, NULL, 0);
+		(void)reg__blob_swap(me, sandbox, &rec->message, NULL, NULL, 0);
 	}
 	if (word_state(w) == REG_EXITED)
 		reg__unplace(me, sandbox.idx, rec, sandbox.gen);

@@ -196,18 +196,24 @@ static inline uint32_t tagged_gen(uint64_t w)
 	return BITS_GET(w, 36, GEN_WIDTH);
 }
 
-/* ---- blob reference: class 4 | index 28 | generation 28 | valid 1; not valid: the record's
- * generation in the same place ---- */
-#define REF_VALID (UINT64_C(1) << 63)
+/* ---- blob reference: class 4 | index 28 | generation 28 | valid 1; 0: none. The spec's may be
+ * inline 1 | length 32 instead ---- */
+#define REF_VALID  (UINT64_C(1) << 63)
+#define REF_INLINE (UINT64_C(1) << 62)
 static inline uint64_t ref_make(unsigned int cls, uint32_t idx, uint32_t gen)
 {
 	return BITS_PUT(cls, 0, 4) | BITS_PUT(idx, 4, 28) | BITS_PUT(gen, 32, GEN_WIDTH) |
 	       REF_VALID;
 }
 
-static inline uint64_t ref_none(uint32_t record_gen)
+static inline uint64_t ref_inline(uint32_t len)
 {
-	return BITS_PUT(record_gen, 32, GEN_WIDTH);
+	return BITS_PUT(len, 0, 32) | REF_INLINE;
+}
+
+static inline uint32_t ref_inline_len(uint64_t ref)
+{
+	return (uint32_t)BITS_GET(ref, 0, 32);
 }
 
 static inline unsigned int ref_class(uint64_t ref)

@@ -31,6 +31,8 @@ static reg_sandbox_id hold(struct rig *rig, const char *name, const char *pool, 
 	req.pool = pool;
 	req.request_id = name;
 	req.request_hash = 1;
+	req.labels = labels; /* the spec is short and lives in the record */
+	req.labels_len = sizeof(labels);
 	req.ports = &port;
 	req.port_count = port ? 1 : 0;
 	return rig_run(rig, &req);

@@ -28,6 +28,7 @@ static void late_fn(struct rig *rig, void *arg)
 	struct reg_update update = {.fields = REG_SET_LABELS, .labels = "l", .labels_len = 1};
 	struct reg_request req = rig_request("committed");
 	struct reg_lease lease;
+	enum reg_status status;
 
 	if (late->what == LATE_COMMIT) {
 		CHECK_OK(reg_reserve(rig->me, &req, &lease));
@@ -51,7 +52,9 @@ static void late_fn(struct rig *rig, void *arg)
 		CHECK_OK(reg_stop(rig->me, late->sandbox, REG_STOP_DELETE, NULL));
 		break;
 	case LATE_UPDATE:
-		CHECK_OK(reg_update(rig->me, late->sandbox, &update));
+		/* too late for its sandbox: it may have found out */
+		status = reg_update(rig->me, late->sandbox, &update);
+		CHECK(status == REG_OK || status == REG_STALE);
 		break;
 	default:
 		CHECK_OK(reg_adopt(rig->me, late->sandbox, late->agent));
@@ -99,6 +102,57 @@ static void test_late_finisher_frees_nothing(void **state)
 	too_late(rig, late);
 	*late = (struct late){.failpoint = "stopped.moved=stop", .what = LATE_EXPIRED};
 	too_late(rig, late);
+	rig_shared_free(late, sizeof(*late));
+}
+
+/* New labels of the first sandbox, stopped or dead before they are put into a record that is the
+ * second one's by then: the second one keeps its own, or none, and the blob comes back. */
+static void late_labels(struct rig *rig, struct late *late, const char *labels, bool dies)
+{
+	struct reg_request req = rig_request("first");
+	struct reg_reap_result result;
+	struct reg_sandbox_view view;
+	struct reg_books books;
+	uint32_t len = 99;
+	char buf[8] = "";
+
+	late->sandbox = rig_run(rig, &req);
+	pid_t pid = rig_fork(rig, late_fn, late);
+
+	CHECK(rig_join_stopped(pid));
+	rig_delete_all(rig);
+	req = rig_request("second");
+	req.labels = labels;
+	req.labels_len = (uint32_t)strlen(labels);
+	reg_sandbox_id second = rig_run(rig, &req);
+
+	CHECK_EQ(second.idx, late->sandbox.idx);
+	(void)kill(pid, dies ? SIGKILL : SIGCONT);
+	CHECK_EQ(rig_join_killed(pid), dies);
+	CHECK_OK(reg_reap(rig->me, NULL, NULL, &result));
+	CHECK_OK(reg_labels(rig->me, second, buf, sizeof(buf), &len));
+	CHECK_EQ(len, strlen(labels));
+	CHECK(!memcmp(buf, labels, len));
+	CHECK_OK(reg_view(rig->me, second, &view));
+	CHECK_EQ(view.labels_len, strlen(labels));
+	CHECK_EQ(view.labels_token != 0, *labels != 0);
+	reg_books(rig->me, &books);
+	CHECK_EQ(books.blobs, *labels != 0);
+	rig_delete_all(rig);
+	CHECK_EMPTY(rig);
+}
+
+static void test_late_labels_are_not_the_next_ones(void **state)
+{
+	struct rig *rig = *state;
+	struct late *late = rig_shared_alloc(sizeof(*late));
+
+	(void)rig_agent(rig, "a", 4);
+	for (int i = 0; i < 4; i++) {
+		rig_note("%s, %s", i & 1 ? "with labels" : "without", i & 2 ? "dies" : "goes on");
+		*late = (struct late){.failpoint = "update.checked=stop", .what = LATE_UPDATE};
+		late_labels(rig, late, i & 1 ? "mine" : "", i & 2);
+	}
 	rig_shared_free(late, sizeof(*late));
 }
 
@@ -298,6 +352,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_late_finisher_frees_nothing, rig_setup,
+						rig_teardown),
+		cmocka_unit_test_setup_teardown(test_late_labels_are_not_the_next_ones, rig_setup,
 						rig_teardown),
 		cmocka_unit_test_setup_teardown(test_changes_of_the_dead_are_stored, rig_setup,
 						rig_teardown),

@@ -107,8 +107,10 @@ static void test_values(void **state)
 		CHECK_EQ(ref_idx(ref), idxs[i]);
 		CHECK_EQ(ref_gen(ref), gens[g]);
 		CHECK(ref & REF_VALID);
-		CHECK(!(ref_none(gens[g]) & REF_VALID));
-		CHECK_EQ(ref_gen(ref_none(gens[g])), gens[g]);
+		CHECK(!(ref & REF_INLINE));
+		CHECK(!(ref_inline(idxs[i]) & REF_VALID));
+		CHECK(ref_inline(idxs[i]) & REF_INLINE);
+		CHECK_EQ(ref_inline_len(ref_inline(idxs[i])), idxs[i]);
 	}
 	for (uint32_t slots = 0; slots <= REG_SLOTS_PER_AGENT_MAX; slots++)
 		for (int ready = 0; ready < 2; ready++) {
