@@ -1,383 +1,175 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One caller, hundreds of thousands of random operations: what the registry answers, and the score
- * of the agent that it chooses, equal what the brute-force oracle says; at the end the books
- * balance.
+ * Random walks through every call, several participants in turn: what the registry answers, the
+ * score of the agent that it chooses, its views and its books equal what a brute-force oracle says.
+ * A walk that differs is shrunk and printed with its seed.
  */
-#include "oracle.h"
-#include "rig.h"
+#include "walk.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-struct run {
-	struct rig rig;
-	struct oracle ora;
-	uint64_t random;
-	uint32_t chosen, refused; /* that both kinds happen is part of the test */
-	uint32_t by_status[REG_STATUS_MAX];
+enum { WALKS_SHORT = 200, WALKS_LONG = 3000, SHRINKS_MAX = 4000, FIRST_SEED = 1 };
+
+/* Shared with the children that walk. */
+struct shared {
+	struct walk walk;
+	struct walk_sum sum;
+	uint64_t from, count, at; /* seeds */
+	bool loud, quiet;
+	char path[128];
 };
 
-static const char *const pools[ORA_POOLS] = {"p0", "p1", "p2", "p3"}; /* p3: nobody joins it */
-
-static void image_name(int image, char *buf, size_t size)
+static void silence(void)
 {
-	(void)snprintf(buf, size, "docker.io/library/image-%d:latest", image);
+	int fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+
+	CHECK(fd >= 0);
+	(void)dup2(fd, 1);
+	(void)dup2(fd, 2);
 }
 
-static void join_agent(struct run *run, int i)
+static void walks_child(struct rig *rig, void *arg)
 {
-	struct ora_agent *agent = &run->ora.agents[i];
-	int32_t capacity = (int32_t)rig_below(&run->random, 9) - 1;
-	struct reg_agent_info info = {.ns = "default", .node = "n", .address = "a", .host_ip = "h"};
-	reg_agent_id id;
-	char name[16];
+	struct shared *shared = arg;
 
-	if (!agent->joined || rig_below(&run->random, 8) == 0)
-		agent->pool = (int)rig_below(&run->random, ORA_POOLS - 1);
-	(void)snprintf(name, sizeof(name), "agent-%d", i);
-	info.name = name;
-	info.pool = pools[agent->pool];
-	info.capacity = capacity;
-	CHECK_OK(reg_agent_join(run->rig.me, &info, &id));
-	if (agent->joined)
-		CHECK_EQ(id.idx, agent->idx);
-	agent->idx = id.idx;
-	agent->joined = true;
-	agent->ready = false;
-	agent->slots = capacity > 0 ? (uint32_t)capacity : ORA_SLOTS / 4;
-	run->ora.pool_known[agent->pool] = true;
-}
-
-static void set_images(struct run *run, int i)
-{
-	struct ora_agent *agent = &run->ora.agents[i];
-	char text[ORA_IMAGES][64];
-	const char *list[ORA_IMAGES];
-	uint32_t n = 0;
-
-	for (int image = 0; image < ORA_IMAGES; image++) {
-		agent->image[image] = rig_below(&run->random, 4) == 0;
-		if (!agent->image[image])
-			continue;
-		image_name(image, text[n], sizeof(text[n]));
-		list[n] = text[n];
-		n++;
-	}
-	CHECK_OK(reg_agent_set_images(run->rig.me, (reg_agent_id){agent->idx}, list, n));
-}
-
-static void change_agent(struct run *run)
-{
-	int i = (int)rig_below(&run->random, ORA_AGENTS);
-	struct ora_agent *agent = &run->ora.agents[i];
-
-	switch (rig_below(&run->random, 4)) {
-	case 0:
-		join_agent(run, i);
-		set_images(run, i);
-		break;
-	case 1:
-		if (agent->joined)
-			set_images(run, i);
-		break;
-	default:
-		break;
-	}
-	if (!agent->joined)
-		return;
-	agent->ready = rig_below(&run->random, 5) != 0;
-	CHECK_OK(reg_agent_set_ready(run->rig.me, (reg_agent_id){agent->idx}, agent->ready));
-}
-
-static void make_ask(struct run *run, struct ora_ask *ask)
-{
-	*ask = (struct ora_ask){.hash = rig_below(&run->random, 2)};
-	(void)snprintf(ask->name, sizeof(ask->name), "s%u", rig_below(&run->random, 400));
-	if (rig_below(&run->random, 3) == 0)
-		(void)snprintf(ask->request_id, sizeof(ask->request_id), "r%u",
-			       rig_below(&run->random, 300));
-	ask->pool = rig_below(&run->random, 50) == 0 ? ORA_POOLS - 1
-						     : (int)rig_below(&run->random, ORA_POOLS - 1);
-	ask->image = (int)rig_below(&run->random, ORA_IMAGES);
-	if (rig_below(&run->random, 3) != 0)
-		return;
-	ask->port_count = 1 + rig_below(&run->random, ORA_PORTS);
-	for (uint32_t p = 0; p < ask->port_count; p++) /* distinct, in no order */
-		ask->ports[p] = (uint16_t)(1 + (rig_below(&run->random, 4) + p * 4) * 7 % 16);
-}
-
-static void note_reserved(struct run *run, const struct ora_ask *ask, const struct reg_lease *lease,
-			  uint32_t best)
-{
-	int i = ora_unused(&run->ora), agent = ora_agent_by_idx(&run->ora, lease->agent.idx);
-	struct ora_sandbox *sandbox = &run->ora.sandboxes[i];
-	uint32_t score;
-
-	CHECK(agent >= 0);
-	CHECK(ora_may_take(&run->ora, agent, ask));
-	score = ora_score(&run->ora, agent, ask->image);
-	if (score > best)
-		CHECK_EQ(score, best);
-	CHECK(lease->slot < run->ora.agents[agent].slots);
-	CHECK(!run->ora.agents[agent].slot[lease->slot]);
-	run->ora.agents[agent].slot[lease->slot] = true;
-	*sandbox = (struct ora_sandbox){.state = REG_RESERVED,
-					.handle = lease->sandbox,
-					.hash = ask->hash,
-					.pool = ask->pool,
-					.image = ask->image,
-					.agent = agent,
-					.slot = lease->slot,
-					.slot_gen = lease->slot_gen,
-					.port_count = ask->port_count};
-	memcpy(sandbox->ports, ask->ports, sizeof(sandbox->ports));
-	memcpy(sandbox->name, ask->name, sizeof(sandbox->name));
-	memcpy(sandbox->request_id, ask->request_id, sizeof(sandbox->request_id));
-	run->chosen++;
-}
-
-static void reserve(struct run *run)
-{
-	struct reg_request req;
-	struct reg_lease lease;
-	struct ora_answer want;
-	struct ora_ask ask;
-	enum reg_status have;
-	char image[64];
-
-	if (ora_unused(&run->ora) < 0)
-		return;
-	make_ask(run, &ask);
-	ora_answer(&run->ora, &ask, &want);
-	image_name(ask.image, image, sizeof(image));
-	req = rig_request(ask.name);
-	req.pool = pools[ask.pool];
-	req.image = image;
-	req.request_id = ask.request_id;
-	req.request_hash = ask.hash;
-	req.ports = ask.ports;
-	req.port_count = ask.port_count;
-	have = reg_reserve(run->rig.me, &req, &lease);
-	if (have != want.or_status)
-		CHECK_ST(have, want.status);
-	run->by_status[have]++;
-	if (have == REG_OK) {
-		note_reserved(run, &ask, &lease, want.score);
-		return;
-	}
-	run->refused++;
-	if (want.other >= 0 && have == want.status) {
-		CHECK_EQ(lease.sandbox.idx, run->ora.sandboxes[want.other].handle.idx);
-		CHECK_EQ(lease.sandbox.gen, run->ora.sandboxes[want.other].handle.gen);
+	(void)rig;
+	for (uint64_t i = 0; i < shared->count; i++) {
+		shared->at = shared->from + i;
+		walk_make(&shared->walk, shared->at);
+		walk_run(&shared->walk, shared->path, false, &shared->sum);
 	}
 }
 
-static void gone(struct run *run, struct ora_sandbox *sandbox)
+static void script_child(struct rig *rig, void *arg)
 {
-	ora_give_back(&run->ora, sandbox);
-	sandbox->state = REG_FREE; /* GONE for the store: no longer of interest here */
+	struct shared *shared = arg;
+
+	(void)rig;
+	if (shared->quiet)
+		silence();
+	walk_run(&shared->walk, shared->path, shared->loud, &shared->sum);
 }
 
-static void stop(struct run *run, struct ora_sandbox *sandbox, enum reg_stop_reason reason)
+/* A crash or a hang is a difference, too. */
+static bool fails(const struct rig *rig, struct shared *shared)
 {
-	enum reg_state prior;
-
-	if (reason == REG_STOP_EXPIRE && sandbox->state != REG_RUNNING) {
-		if (sandbox->state == REG_STOPPING)
-			return; /* the header leaves a second expiry open */
-		CHECK_ST(reg_stop(run->rig.me, sandbox->handle, reason, NULL), REG_BAD_STATE);
-		return;
-	}
-	CHECK_OK(reg_stop(run->rig.me, sandbox->handle, reason, &prior));
-	CHECK_EQ(prior, sandbox->state);
-	if (reason == REG_STOP_DELETE)
-		sandbox->deleting = true;
-	else
-		sandbox->expiring = true;
-	if (sandbox->state == REG_RESERVED || sandbox->state == REG_STARTING)
-		return;
-	sandbox->state = REG_STOPPING; /* one that was LOST keeps its slot until it is confirmed */
+	return rig_join_status(rig_fork_bare(rig, script_child, shared)) != 0;
 }
 
-static void start(struct run *run, struct ora_sandbox *sandbox)
+/* Takes away parts of the script as long as it still fails: halves, quarters, … single operations.
+ */
+static void shrink(const struct rig *rig, struct shared *shared)
 {
-	struct reg_lease lease = {.sandbox = sandbox->handle,
-				  .agent = {run->ora.agents[sandbox->agent].idx},
-				  .slot = sandbox->slot,
-				  .slot_gen = sandbox->slot_gen};
-	struct reg_started started = {.started_unix_ns = 5};
+	static struct walk best;
+	int tries = 0;
 
-	if (rig_below(&run->random, 5) == 0) {
-		CHECK_OK(reg_abort(run->rig.me, &lease));
-		gone(run, sandbox);
-	} else if (sandbox->state == REG_RESERVED) {
-		CHECK_ST(reg_starting(run->rig.me, &lease),
-			 sandbox->deleting ? REG_DELETING : REG_OK);
-		if (!sandbox->deleting)
-			sandbox->state = REG_STARTING;
-	} else {
-		CHECK_ST(reg_commit(run->rig.me, &lease, &started),
-			 sandbox->deleting ? REG_DELETING : REG_OK);
-		sandbox->state = sandbox->deleting ? REG_STOPPING : REG_RUNNING;
-	}
-}
+	shared->quiet = true;
+	best = shared->walk;
+	for (uint32_t part = best.count / 2; part && tries < SHRINKS_MAX;) {
+		bool smaller = false;
 
-static void end(struct run *run, struct ora_sandbox *sandbox)
-{
-	struct reg_exit ex = {.code = (int32_t)rig_below(&run->random, 3), .finished_unix_ns = 9};
-
-	switch (rig_below(&run->random, 4)) {
-	case 0:
-		if (sandbox->state == REG_RUNNING)
-			CHECK_OK(reg_lost(run->rig.me, sandbox->handle, "lost"));
-		else if (sandbox->state == REG_LOST)
-			CHECK_OK(reg_found(run->rig.me, sandbox->handle));
-		else
-			return;
-		sandbox->state = sandbox->state == REG_RUNNING ? REG_LOST : REG_RUNNING;
-		return;
-	case 1:
-		if (sandbox->state != REG_RUNNING && sandbox->state != REG_LOST)
-			return;
-		CHECK_OK(reg_exited(run->rig.me, sandbox->handle, &ex));
-		ora_give_back(&run->ora, sandbox);
-		sandbox->state = REG_EXITED;
-		return;
-	case 2:
-		stop(run, sandbox, rig_below(&run->random, 3) ? REG_STOP_DELETE : REG_STOP_EXPIRE);
-		return;
-	default:
-		break;
-	}
-	if (sandbox->state != REG_STOPPING)
-		return;
-	CHECK_OK(reg_stopped(run->rig.me, sandbox->handle, &ex));
-	if (sandbox->deleting) {
-		gone(run, sandbox);
-		return;
-	}
-	ora_give_back(&run->ora, sandbox);
-	sandbox->state = REG_EXPIRED;
-}
-
-static void change_sandbox(struct run *run)
-{
-	struct ora_sandbox *sandbox = &run->ora.sandboxes[rig_below(&run->random, ORA_SANDBOXES)];
-
-	switch (sandbox->state) {
-	case REG_FREE:
-		return;
-	case REG_RESERVED:
-	case REG_STARTING:
-		if (rig_below(&run->random, 12) == 0)
-			stop(run, sandbox, REG_STOP_DELETE);
-		else
-			start(run, sandbox);
-		return;
-	default:
-		end(run, sandbox);
-	}
-}
-
-static void compare_sandboxes(struct run *run)
-{
-	struct reg_sandbox_view view;
-	uint32_t cursor = 0, listed = 0, visible = 0;
-
-	for (int i = 0; i < ORA_SANDBOXES; i++) {
-		const struct ora_sandbox *sandbox = &run->ora.sandboxes[i];
-
-		if (!ora_visible(sandbox))
-			continue;
-		visible++;
-		CHECK_OK(reg_get(run->rig.me, "default", sandbox->name, &view));
-		CHECK_EQ(view.state, sandbox->state);
-		CHECK_EQ(view.deleting, sandbox->deleting);
-		CHECK_EQ(view.sandbox.idx, sandbox->handle.idx);
-		CHECK_STR(view.request_id, sandbox->request_id);
-		if (sandbox->agent >= 0) {
-			CHECK_EQ(view.agent.idx, run->ora.agents[sandbox->agent].idx);
-			CHECK_EQ(view.slot, sandbox->slot);
+		for (uint32_t at = 0; at + part <= best.count && tries < SHRINKS_MAX; tries++) {
+			shared->walk = best;
+			memmove(&shared->walk.ops[at], &shared->walk.ops[at + part],
+				(best.count - at - part) * sizeof(best.ops[0]));
+			shared->walk.count = best.count - part;
+			if (fails(rig, shared)) {
+				best = shared->walk;
+				smaller = true;
+			} else {
+				at += part;
+			}
 		}
+		if (!smaller || part > best.count / 2)
+			part /= 2;
 	}
-	while (reg_next(run->rig.me, &cursor, "default", &view))
-		listed++;
-	CHECK_EQ(listed, visible);
+	shared->walk = best;
+	shared->quiet = false;
 }
 
-static void compare(struct run *run)
+/* Shrinks and shows the walk that the child ended with. */
+static void explain(const struct rig *rig, struct shared *shared)
 {
-	struct reg_agent_view view;
-	struct reg_books books;
-	uint32_t held = 0;
+	uint32_t before;
 
-	for (int i = 0; i < ORA_AGENTS; i++) {
-		struct ora_agent *agent = &run->ora.agents[i];
-
-		if (!agent->joined)
-			continue;
-		CHECK_OK(reg_agent_get(run->rig.me, (reg_agent_id){agent->idx}, &view));
-		CHECK_EQ(view.allocated, ora_allocated(&run->ora, i));
-		CHECK_EQ(view.slots, agent->slots);
-		CHECK_EQ(view.ready, agent->ready);
-		held += view.allocated;
-	}
-	reg_books(run->rig.me, &books);
-	CHECK_EQ(books.contradictions, 0);
-	CHECK_EQ(books.slots_held, held);
-	compare_sandboxes(run);
+	walk_make(&shared->walk, shared->at);
+	before = shared->walk.count;
+	(void)fprintf(stderr, "seed %llu differs; shrinking its %u operations\n",
+		      (unsigned long long)shared->at, before);
+	if (fails(rig, shared))
+		shrink(rig, shared);
+	shared->loud = true;
+	printf("seed %llu, world %s, %u of %u operations:\n", (unsigned long long)shared->at,
+	       shared->walk.world.name, shared->walk.count, before);
+	CHECK(fails(rig, shared)); /* it depends on its script alone */
+	(void)fprintf(stderr, "repeat it with FSB_SEED=%llu\n", (unsigned long long)shared->at);
 }
 
-static void random_operations(struct run *run, uint32_t n, uint64_t seed)
+static void print_sum(const struct walk_sum *sum)
 {
-	uint32_t pace = 10;
+	printf("%llu operations:", (unsigned long long)sum->ops);
+	for (unsigned i = 0; i < WALK_KIND_MAX; i++)
+		printf(" %s %llu", walk_kind_name(i), (unsigned long long)sum->by_kind[i]);
+	printf("\nreserve:");
+	for (int i = 0; i < REG_STATUS_MAX; i++)
+		if (sum->by_status[i])
+			printf(" %s %llu", reg_status_name((enum reg_status)i),
+			       (unsigned long long)sum->by_status[i]);
+	printf("\nbatches whole %llu, undone %llu\n", (unsigned long long)sum->batches_all,
+	       (unsigned long long)sum->batches_undone);
+}
 
-	for (uint32_t op = 0; op < n; op++) {
-		uint32_t what = rig_below(&run->random, 100);
+/* A test of everything has to have met everything. */
+static void check_sum(const struct walk_sum *sum, uint64_t at_least)
+{
+	static const enum reg_status met[] = {REG_OK,
+					      REG_NO_POOL,
+					      REG_NO_CAPACITY,
+					      REG_PORT_CONFLICT,
+					      REG_REQUEST_SEEN,
+					      REG_REQUEST_MISMATCH,
+					      REG_NAME_TERMINATING,
+					      REG_NAME_EXISTS,
+					      REG_LIMIT_SANDBOXES};
 
-		rig_note("operation %u of seed %llu", op, (unsigned long long)seed);
-		if (op % 5000 == 0)
-			pace = 5 + rig_below(&run->random, 60); /* emptier and fuller times */
-		if (what < 2)
-			change_agent(run);
-		else if (what < 2 + pace)
-			reserve(run);
-		else if (what == 99)
-			(void)rig_store_run(&run->rig);
-		else
-			for (int i = 0; i < 4; i++)
-				change_sandbox(run);
-		if (op % 2000 == 0)
-			compare(run);
+	CHECK(sum->ops >= at_least);
+	for (unsigned i = 0; i < sizeof(met) / sizeof(met[0]); i++) {
+		rig_note("%s was never met", reg_status_name(met[i]));
+		CHECK(sum->by_status[met[i]] > 0);
 	}
+	for (unsigned i = 0; i < WALK_KIND_MAX; i++) {
+		rig_note("%s was never done", walk_kind_name(i));
+		CHECK(sum->by_kind[i] > 0);
+	}
+	CHECK(sum->batches_all > 0 && sum->batches_undone > 0);
 }
 
 static void test_oracle(void **state)
 {
-	static struct run run;
-	struct reg_limits limits = rig_limits;
-	uint64_t seed = rig_seed(20260101);
+	const char *seed = getenv("FSB_SEED");
+	struct shared *shared = rig_shared_alloc(sizeof(*shared));
+	struct rig rig;
 
 	(void)state;
-	memset(&run, 0, sizeof(run));
-	run.random = seed;
-	limits.slots_per_agent_unlimited = ORA_SLOTS / 4;
-	rig_open(&run.rig, &limits);
-	random_operations(&run, rig_scaled(400000), seed);
-	compare(&run);
-	printf("%u reserved, %u refused:", run.chosen, run.refused);
-	for (int i = 1; i < REG_STATUS_MAX; i++)
-		if (run.by_status[i])
-			printf(" %s %u", reg_status_name((enum reg_status)i), run.by_status[i]);
-	printf("\n");
-	CHECK(run.chosen > 1000 && run.by_status[REG_NO_CAPACITY] > 0 &&
-	      run.by_status[REG_PORT_CONFLICT] > 0 && run.by_status[REG_REQUEST_SEEN] > 0 &&
-	      run.by_status[REG_NAME_TERMINATING] > 0 && run.by_status[REG_NO_POOL] > 0);
-	rig_delete_all(&run.rig);
-	CHECK_EMPTY(&run.rig);
-	rig_close(&run.rig);
+	rig_path(&rig);
+	memcpy(shared->path, rig.path, sizeof(shared->path));
+	shared->from = seed && *seed ? strtoull(seed, NULL, 0) : FIRST_SEED;
+	shared->count = seed && *seed ? 1 : rig_long() ? WALKS_LONG : WALKS_SHORT;
+	if (RIG_SANITIZED && shared->count > 1 && !rig_long())
+		shared->count /= 10;
+	if (rig_join_status(rig_fork_bare(&rig, walks_child, shared)) != 0) {
+		explain(&rig, shared);
+		CHECK(!"registry and oracle agree");
+	}
+	print_sum(&shared->sum);
+	if (shared->count >= WALKS_SHORT)
+		check_sum(&shared->sum, rig_long() ? 5000000 : 300000);
+	rig_shared_free(shared, sizeof(*shared));
+	(void)alarm(0);
 }
 
 int main(void)
