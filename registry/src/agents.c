@@ -65,14 +65,12 @@ static void pool_move(struct reg *reg, struct reg_agent *a, uint32_t agent, uint
 {
 	/* relaxed: one writer */
 	a64 *old = reg__pool_bits(reg, atomic_load_explicit(&a->pool, memory_order_relaxed));
-	uint64_t bit = UINT64_C(1) << (agent % 64);
 
-	if (old) /* relaxed: nominates only */
-		atomic_fetch_and_explicit(&old[agent / 64], ~bit, memory_order_relaxed);
+	if (old)
+		reg__member_remove(reg, old, agent);
 	/* seq_cst [G4]: pairs with reg__slot_free; before the hot word makes it ready there */
 	atomic_store_explicit(&a->pool, pool, memory_order_seq_cst);
-	/* release [G3]: pairs with place.c; the agent's row before its bit */
-	atomic_fetch_or_explicit(&reg__pool_bits(reg, pool)[agent / 64], bit, memory_order_release);
+	reg__member_add(reg, reg__pool_bits(reg, pool), agent);
 }
 
 enum reg_status reg_agent_join(struct reg_self *me, const struct reg_agent_info *info,
@@ -172,9 +170,7 @@ enum reg_status reg_agent_set_images(struct reg_self *me, reg_agent_id agent,
 				return st;
 		}
 		reg__room_begin(me, pool);
-		/* seq_cst [F1]: before the memo is cleared */
-		atomic_fetch_or_explicit(&reg__image_bits(reg, img)[agent.idx / 64], bit,
-					 memory_order_seq_cst);
+		reg__member_add(reg, reg__image_bits(reg, img), agent.idx);
 		reg__room_end(me, pool);
 	}
 	for (uint32_t img = 0; img < reg__cells_high(reg, CELLS_IMAGES); img++) {
@@ -185,8 +181,7 @@ enum reg_status reg_agent_set_images(struct reg_self *me, reg_agent_id agent,
 		if (row && bits &&
 		    atomic_load_explicit(&bits[agent.idx / 64], memory_order_relaxed) & bit &&
 		    !listed(images, count, row->ref))
-			atomic_fetch_and_explicit(&bits[agent.idx / 64], ~bit,
-						  memory_order_relaxed);
+			reg__member_remove(reg, bits, agent.idx);
 	}
 	return REG_OK;
 }

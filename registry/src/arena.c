@@ -41,6 +41,7 @@ uint64_t reg__layout_stamp(void)
 		offsetof(struct reg_header, epoch),
 		offsetof(struct reg_header, dirty_seq),
 		offsetof(struct reg_header, high),
+		offsetof(struct reg_header, homes),
 		sizeof(struct reg_part),
 		offsetof(struct reg_part, count),
 		offsetof(struct reg_part, refused),
@@ -48,6 +49,7 @@ uint64_t reg__layout_stamp(void)
 		offsetof(struct reg_part, hist),
 		offsetof(struct reg_part, releasing),
 		offsetof(struct reg_part, changing),
+		offsetof(struct reg_part, placing),
 		offsetof(struct reg_header, parts_high),
 		sizeof(struct reg_bucket),
 		sizeof(struct reg_agent),
@@ -55,6 +57,9 @@ uint64_t reg__layout_stamp(void)
 		offsetof(struct reg_agent, chunk),
 		offsetof(struct reg_agent, cold),
 		sizeof(struct reg_pool),
+		offsetof(struct reg_pool, foreign),
+		offsetof(struct reg_pool, low),
+		REG_HOMES,
 		sizeof(struct reg_image),
 		sizeof(struct reg_rec),
 		offsetof(struct reg_rec, ns),
@@ -104,7 +109,7 @@ bool reg__limits_fill(const struct reg_limits *in, struct reg_limits *out)
 
 static uint64_t region_size(const struct reg *reg, int region)
 {
-	uint64_t agent_bytes = (uint64_t)reg->agent_words * 8;
+	uint64_t members_bytes = (uint64_t)reg->members_words * 8;
 
 	if (region >= REGION_CELL_BITS && region < REGION_CELL_WORDS)
 		return align_up(reg->max[region - REGION_CELL_BITS], 64) / 8;
@@ -134,11 +139,11 @@ static uint64_t region_size(const struct reg *reg, int region)
 	case REGION_POOLS:
 		return (uint64_t)reg->max[CELLS_POOLS] * sizeof(struct reg_pool);
 	case REGION_POOL_BITS:
-		return (uint64_t)reg->max[CELLS_POOLS] * agent_bytes;
+		return (uint64_t)reg->max[CELLS_POOLS] * members_bytes;
 	case REGION_IMAGES:
 		return (uint64_t)reg->max[CELLS_IMAGES] * sizeof(struct reg_image);
 	case REGION_IMAGE_BITS:
-		return (uint64_t)reg->max[CELLS_IMAGES] * agent_bytes;
+		return (uint64_t)reg->max[CELLS_IMAGES] * members_bytes;
 	case REGION_DIRTY:
 	case REGION_URGENT:
 		return align_up(reg->max[CELLS_RECORDS], 64) / 8;
@@ -164,6 +169,8 @@ void reg__layout_from(struct reg *reg, const struct reg_limits *lim)
 	reg->max[CELLS_BLOB3] = lim->sandboxes / 64 + 64;
 	reg->slots_unlimited = lim->slots_per_agent_unlimited;
 	reg->agent_words = (uint32_t)(align_up(lim->agents, 64) / 64);
+	reg->stripe_words = (reg->agent_words + 63) / 64;
+	reg->members_words = (uint32_t)align_up(reg->stripe_words + reg->agent_words, 8);
 	for (int k = 0; k < INDEX_MAX; k++) {
 		uint64_t keys = lim->sandboxes;
 

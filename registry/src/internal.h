@@ -33,7 +33,9 @@ struct reg {
 	/* constants of this arena, copied at attach so that nobody can change them under us */
 	uint32_t max[CELLS_MAX];
 	uint32_t slots_unlimited;
-	uint32_t agent_words; /* 64-bit words of a bitmap of agents */
+	uint32_t agent_words;	/* 64-bit words of a bitmap of agents: stripes */
+	uint32_t stripe_words;	/* of a bitmap of stripes */
+	uint32_t members_words; /* of both, as a pool and an image have them */
 	uint32_t bucket_mask[INDEX_MAX];
 	struct reg_span span[REGION_MAX];
 	/* the grace thread of this mapping, under roles; and the list of mappings for fork */
@@ -48,6 +50,25 @@ struct reg {
 struct reg_full_memo {
 	uint32_t pool, image; /* + 1 */
 	uint64_t full;	      /* the pool's word under which nothing was found free */
+};
+
+/*
+ * What a worker knows about the candidates of a request (pool and image) at his own homes: none has
+ * a hint below the floor but those that he has released since, which are in fresh. Void when the
+ * pool's moves have gone on.
+ */
+#define FLOORS 32
+#define FRESH  8
+struct reg_floor {
+	uint32_t pool, image;
+	uint64_t moves;
+	uint32_t stripe; /* where the next search begins */
+	uint32_t fresh_count;
+	uint32_t fresh[FRESH];
+};
+struct reg_floors {
+	uint16_t value[FLOORS]; /* together, so that a release compares with all of them at once */
+	struct reg_floor of[FLOORS];
 };
 
 #define NAME_MEMOS 16
@@ -70,6 +91,11 @@ struct reg_self {
 	/* rows + 1 that earlier requests named; rows never change or go once they are in the index
 	 */
 	uint32_t pool_memo[NAME_MEMOS], image_memo[NAME_MEMOS];
+	struct reg_floors floors;
+	uint32_t homes_seen; /* of the header, + 1: for which homes was found out */
+	uint32_t homes;	     /* mine, a bit each; 0: none, then every search is a whole pass */
+	uint32_t low_misses; /* published words that were another image's */
+	uint64_t busy_until; /* of the processor's clock: somebody else was placing */
 };
 
 /* ---- arena.c ---- */
@@ -203,7 +229,7 @@ uint32_t reg__index_count(const struct reg *reg, enum reg_index_kind kind, uint3
 a64 *reg__slot(const struct reg *reg, uint32_t agent, uint32_t slot); /* NULL: none */
 a64 *reg__mask(const struct reg *reg, uint32_t agent, uint32_t chunk);
 a16 *reg__hint(const struct reg *reg, uint32_t agent);
-void reg__hint_publish(struct reg *reg, uint32_t agent);
+int16_t reg__hint_publish(struct reg *reg, uint32_t agent); /* returns it */
 uint32_t reg__agent_load(const struct reg *reg, const struct reg_agent *agent);
 /* How often a slot of it has been taken: the sum of the generations. For humans. */
 uint64_t reg__agent_taken(const struct reg *reg, uint32_t agent);
@@ -224,9 +250,26 @@ void reg__room_begin(struct reg_self *me, uint32_t pool);
 void reg__room_end(struct reg_self *me, uint32_t pool);
 enum reg_status reg__agent_grow(struct reg_self *me, uint32_t agent, uint32_t slots);
 
+/* ---- homes.c ---- */
+/* A worker has come or gone. */
+void reg__homes_move(struct reg *reg);
+/* What is known about loads in that pool is void: after a hint there was lowered by administration,
+ * or may have been by one who died before he told the others. */
+void reg__pool_void(struct reg *reg, uint32_t pool);
+/* A slot has become free: the agent's hint is load now. Tells those who may rely on a higher one.
+ */
+void reg__load_lowered(struct reg_self *me, uint32_t pool, uint32_t agent, int16_t load);
+
+/* ---- floors.c ---- */
+/* I have released a slot of that agent. */
+void reg__floors_fresh(struct reg_self *me, uint32_t pool, uint32_t agent, int16_t load);
+
 /* ---- rows.c ---- */
+/* Bitmaps of agents; the stripes that may have a member stand stripe_words before. */
 a64 *reg__pool_bits(const struct reg *reg, uint32_t pool);
 a64 *reg__image_bits(const struct reg *reg, uint32_t image);
+void reg__member_add(const struct reg *reg, a64 *bits, uint32_t agent);
+void reg__member_remove(const struct reg *reg, a64 *bits, uint32_t agent);
 bool reg__find_pool(const struct reg *reg, const char *ns, const char *name, uint32_t *ret);
 /* The same two with a memory of earlier answers. */
 bool reg__pool_of(struct reg_self *me, const char *ns, const char *name, uint32_t *ret);

@@ -72,9 +72,9 @@ enum reg_region {
 	REGION_CHUNK_SLOTS,			      /* 64 a64 per chunk */
 	REGION_AGENTS,
 	REGION_POOLS,
-	REGION_POOL_BITS, /* a bitmap of agents per pool */
+	REGION_POOL_BITS, /* a bitmap of agents per pool, before it one of stripes */
 	REGION_IMAGES,
-	REGION_IMAGE_BITS, /* a bitmap of agents per image */
+	REGION_IMAGE_BITS, /* the same per image */
 	REGION_DIRTY,
 	REGION_URGENT,
 	REGION_RECORDS,
@@ -105,6 +105,7 @@ struct reg_header {
 	a32 gp_served;			     /* futex of who waits for one */
 	_Alignas(REG_LINE)
 		a32 high[CELLS_MAX]; /* indexes at and above were never in use; only grows */
+	a32 homes; /* grows when a worker comes or goes: the homes are shared out anew */
 };
 
 /* ---- participants ---- */
@@ -125,6 +126,7 @@ struct reg_part {
 			  "full" is not cleared yet */
 	a32 changing; /* record + 1: perhaps changed by it, and revision, dirty bit and watchers
 			 not yet */
+	a32 placing;  /* it is inside a placement */
 	/* Statistics, written by the participant alone and never set back: a reader's sums only
 	 * grow, whoever leaves, dies or joins here. What had been counted when the present one
 	 * joined stands in …_at_join. */
@@ -166,10 +168,23 @@ struct reg_agent {
 	struct reg_agent_cold cold[2];
 };
 
+/* A pool's agents are taken in stripes of 64 (two lines of hints, one word of every bitmap), and
+ * its stripes in homes: stripe k is of home k mod REG_HOMES, whoever lives there. */
+#define REG_STRIPE 64
+#define REG_HOMES  16
+#define REG_LOWS   16 /* requests of a pool (an image, or any) whose lowest loads are published */
+
 struct reg_pool {
-	a64 full;			/* seq << 1 | active: word.h */
-	a64 unmet;			/* refusals; statistic */
-	_Alignas(REG_LINE) char ns[64]; /* immutable */
+	a64 full;      /* seq << 1 | active: word.h */
+	a64 moves;     /* grows when administration makes room: what was known of loads is void */
+	a64 lows_used; /* bit per row of low that was ever used; only grows */
+	/* by home: a load made there by somebody who does not live there, and the stripe: homes.c
+	 */
+	_Alignas(REG_LINE) a32 foreign[REG_HOMES];
+	/* by image and home: no candidate there has a lower load. tag 16 | load 16 */
+	_Alignas(REG_LINE) a32 low[REG_LOWS][REG_HOMES];
+	_Alignas(REG_LINE) a64 unmet; /* refusals; statistic */
+	char ns[64];		      /* immutable */
 	char name[256];
 };
 

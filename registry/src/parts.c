@@ -150,6 +150,8 @@ static enum reg_status join_at(struct reg *reg, uint32_t idx, enum reg_kind kind
 			      atomic_load_explicit(&reg->hdr->gp_requested, memory_order_seq_cst),
 			      memory_order_relaxed);
 	part_reset(part);
+	if (kind == REG_KIND_WORKER)
+		reg__homes_move(reg);
 	return REG_OK;
 }
 
@@ -254,6 +256,7 @@ struct reg_self *reg_leave(struct reg_self *me)
 	/* release [P1]: pairs with join_at and the reaper; what we wrote before. LEFT: whoever
 	 * reaps next asks the agents. */
 	atomic_store_explicit(&me->part->word, next, memory_order_release);
+	reg__homes_move(me->reg);
 	own_set(me->reg, me->idx, false);
 	if (!owns_any(me->reg))
 		reg__grace_thread_stop(me->reg);

@@ -1,164 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Placement: which agent, which slot, whose ports. Hints nominate the least loaded agent (64 16-bit
- * loads at a time); a CAS on a slot word decides. Before refusing, one authoritative pass over the
- * slot words of every candidate; what it found is remembered under the pool's release number, so
- * that the next refusal is quick and the next release undoes it. Lock free.
+ * Placement: which agent, which slot, whose ports. Hints nominate the least loaded agent: at the
+ * caller's own homes first, elsewhere when a lower load is published there; a CAS on a slot word
+ * decides. Before refusing, one authoritative pass over the slot words of every candidate; what it
+ * found is remembered under the pool's release number, so that the next refusal is quick and the
+ * next release undoes it. Lock free.
  */
-#include "internal.h"
+#include "place.h"
 
-#include <immintrin.h>
 #include <string.h>
 
-struct choice {
-	const a64 *pool, *image;  /* bitmaps of agents; image NULL: any */
-	const uint64_t *excluded; /* NULL: none */
-	uint32_t words;
-};
-
-static inline uint64_t candidates(const struct choice *c, uint32_t w)
-{
-	/* acquire [G3]: pairs with pool_move; the agent's row before its bit */
-	uint64_t m = atomic_load_explicit(&c->pool[w], memory_order_acquire);
-
-	if (m && c->image) {
-		/* relaxed: a claim is checked by the slot word; the image set is as of some moment
-		 * of the call */
-		uint64_t img = atomic_load_explicit(&c->image[w], memory_order_relaxed);
-
-		m &= img;
-	}
-	return c->excluded ? m & ~c->excluded[w] : m;
-}
-
-#ifdef __SANITIZE_THREAD__
-/* One by one, with atomics, so that ThreadSanitizer sees what happens. */
-static uint64_t hints_below(const a16 *hints, int16_t value)
-{
-	uint64_t below = 0;
-
-	for (unsigned int i = 0; i < 64; i++)
-		below |= (uint64_t)(atomic_load_explicit(&hints[i], memory_order_relaxed) <
-				    value) /* hint */
-			 << i;
-	return below;
-}
-#else
-/*
- * Of 64 hints those that are lower, a bit each. Unordered vector reads: each lane is a load as of
- * some moment, and nominates only.
- */
-static inline uint64_t hints_below(const a16 *hints, int16_t value)
-{
-	const __m128i *lanes = (const __m128i *)(uintptr_t)hints;
-	__m128i than = _mm_set1_epi16(value);
-	uint64_t below = 0;
-
-	for (unsigned int g = 0; g < 4; g++) {
-		__m128i low = _mm_cmpgt_epi16(than, _mm_load_si128(&lanes[2 * g]));
-		__m128i high = _mm_cmpgt_epi16(than, _mm_load_si128(&lanes[2 * g + 1]));
-
-		below |= (uint64_t)(uint16_t)_mm_movemask_epi8(_mm_packs_epi16(low, high))
-			 << (16 * g);
-	}
-	return below;
-}
-
-/* The same in two instructions per 32 hints, where the processor has them. */
-#define WIDE __attribute__((target("avx512bw")))
-static inline WIDE uint64_t hints_below_wide(const a16 *hints, int16_t value)
-{
-	const void *lanes = (const void *)(uintptr_t)hints;
-	__m512i than = _mm512_set1_epi16(value);
-	__mmask32 low = _mm512_cmplt_epi16_mask(_mm512_load_si512(lanes), than);
-	__mmask32 high = _mm512_cmplt_epi16_mask(_mm512_load_si512((const char *)lanes + 64), than);
-
-	return (uint64_t)high << 32 | low;
-}
-#endif
-
-typedef uint64_t below_fn(const a16 *hints, int16_t value);
-
-/*
- * Lowers *best to the lowest hint of the candidates in mask; true when there was a lower one. Loads
- * are level in practice, so nearly always the first comparison says no, and otherwise one or two
- * steps find the minimum. Ends: each round lowers *best or drops a bit.
- */
-static inline __attribute__((always_inline)) bool word_lower(const a16 *hints, uint64_t mask,
-							     below_fn *below_of, int16_t *best)
-{
-	uint64_t below = mask & below_of(hints, *best);
-	bool lower = false;
-
-	while (below) {
-		/* relaxed: a hint */
-		int16_t v =
-			atomic_load_explicit(&hints[__builtin_ctzll(below)], memory_order_relaxed);
-
-		if (v < *best) {
-			*best = v;
-			lower = true;
-			below = mask & below_of(hints, v);
-		} else {
-			below &= below - 1; /* risen since */
-		}
-	}
-	return lower;
-}
-
-/* The word of candidates that holds the lowest hint; REG_NIL: none has room. */
-static inline __attribute__((always_inline)) uint32_t
-lowest_by(struct reg_self *me, const struct choice *c, below_fn *below_of, int16_t *ret_best)
-{
-	uint32_t best_word = REG_NIL, w = me->rotor / 64 % c->words;
-	const a16 *hints = reg__hint(me->reg, 0);
-	int16_t best = REG_HINT_FULL;
-
-	for (uint32_t n = 0; n < c->words && best; n++, w = w + 1 == c->words ? 0 : w + 1) {
-		uint64_t m = candidates(c, w);
-
-		if (m && word_lower(hints + (uint64_t)w * 64, m, below_of, &best))
-			best_word = w;
-	}
-	*ret_best = best;
-	return best_word;
-}
-
-#ifdef WIDE
-static WIDE uint32_t lowest_wide(struct reg_self *me, const struct choice *c, int16_t *ret_best)
-{
-	return lowest_by(me, c, hints_below_wide, ret_best);
-}
-#endif
-
-static uint32_t lowest_word(struct reg_self *me, const struct choice *c, int16_t *ret_best)
-{
-#ifdef WIDE
-	if (me->reg->wide)
-		return lowest_wide(me, c, ret_best);
-#endif
-	return lowest_by(me, c, hints_below, ret_best);
-}
-
-/* The least loaded candidate by hint; REG_NIL: none has room. Repeats only when a hint changed
- * between the two looks. */
-static uint32_t nominate(struct reg_self *me, const struct choice *c)
-{
-	int16_t best;
-
-	for (uint32_t w; (w = lowest_word(me, c, &best)) != REG_NIL;) {
-		uint64_t eq = candidates(c, w) &
-			      hints_below(reg__hint(me->reg, w * 64), (int16_t)(best + 1));
-		/* ties go to the first one behind the last choice, so that they spread */
-		uint64_t behind = eq & ~((UINT64_C(2) << (me->rotor % 64)) - 1);
-
-		if (!eq)
-			continue;
-		me->rotor = w * 64 + (uint32_t)__builtin_ctzll(behind ? behind : eq);
-		return me->rotor;
-	}
-	return REG_NIL;
-}
+/* The score of a missing image, and how far under concurrency a load may be above the lowest. */
+#define IMAGE_MISSING 1000
+#define SLACK	      2
 
 /* ---- ports ---- */
 
@@ -230,6 +84,7 @@ static bool ports_taken(const struct reg *reg, uint32_t agent, const uint16_t *p
 
 struct search {
 	uint32_t record, pool, image;
+	struct reg_pool *row;
 	uint16_t ports[REG_PORTS_MAX];
 	uint32_t port_count;
 	bool conflict; /* some agent with room had a port in use */
@@ -286,17 +141,162 @@ static enum reg_status try_agent(struct reg_self *me, struct search *s, uint32_t
  * pass over the words ends either way and decides. */
 #define FAILED_NOMINATIONS_MAX 1000
 
+/* ---- nominations ---- */
+
+/* The least loaded candidate by hint, by a pass over all of the pool; REG_NIL: none has room.
+ * Repeats only when a hint changed between the two looks. */
+static uint32_t best_anywhere(struct reg_self *me, const struct choice *c, int16_t *ret_hint)
+{
+	for (;;) {
+		int16_t best = REG_HINT_FULL;
+		uint32_t at = me->rotor / REG_STRIPE;
+		uint32_t agent = reg__scan_lowest(me, c, 0, &at, &best);
+
+		*ret_hint = best;
+		if (agent != REG_NIL || best == REG_HINT_FULL)
+			return agent;
+	}
+}
+
+/* A whole pass over my homes: what it finds is the new floor, and published for the others. */
+static uint32_t pass_at_home(struct reg_self *me, const struct search *s, const struct choice *c,
+			     struct reg_floor *f, uint32_t others, int16_t *ret_hint)
+{
+	uint32_t seen[REG_HOMES] = {0}, at = f->stripe, agent;
+	int16_t best = REG_HINT_FULL;
+
+	for (uint32_t homes = others ? me->homes : 0; homes; homes &= homes - 1) {
+		uint32_t home = (uint32_t)__builtin_ctz(homes);
+
+		seen[home] = reg__low_word(me, s->row, f->image, home);
+	}
+	agent = reg__scan_lowest(me, c, floor_value(me, f), &at, &best);
+	*ret_hint = best;
+	if (s->port_count) /* without those whose ports conflict: says nothing about the rest */
+		return agent;
+	f->stripe = at;
+	if (best <= floor_value(me, f)) /* came meanwhile: no whole pass */
+		return agent;
+	reg__floor_raise(me, f, best);
+	for (uint32_t homes = others ? me->homes : 0; homes; homes &= homes - 1) {
+		uint32_t home = (uint32_t)__builtin_ctz(homes);
+
+		reg__low_raise(me, s->row, f->image, home, c, seen[home], best, SLACK);
+	}
+	return agent;
+}
+
+static uint32_t best_at_home(struct reg_self *me, const struct search *s, const struct choice *c,
+			     struct reg_floor *f, uint32_t others, int16_t *ret_hint)
+{
+	uint32_t agent = reg__floor_fresh(me, f, c, ret_hint);
+
+	if (agent != REG_NIL)
+		return agent;
+	*ret_hint = floor_value(me, f);
+	if (*ret_hint == REG_HINT_FULL)
+		return REG_NIL;
+	agent = reg__scan_first(me, c, *ret_hint, &f->stripe);
+	if (agent != REG_NIL)
+		return agent;
+	do
+		agent = pass_at_home(me, s, c, f, others, ret_hint);
+	while (agent == REG_NIL && *ret_hint != REG_HINT_FULL); /* taken meanwhile */
+	return agent;
+}
+
+/* Passes over those of the other homes that may have less than mine. */
+static uint32_t steal(struct reg_self *me, const struct search *s, const struct choice *c,
+		      uint32_t image, uint32_t others, const int16_t lows[REG_HOMES], int step,
+		      uint32_t agent, int16_t *best)
+{
+	struct choice there = *c;
+
+	for (; others; others &= others - 1) {
+		uint32_t home = (uint32_t)__builtin_ctz(others), at = me->rotor / REG_STRIPE, a;
+		int16_t found = REG_HINT_FULL;
+		uint32_t seen;
+
+		if (lows[home] >= *best)
+			continue;
+		seen = s->port_count ? 0 : reg__low_word(me, s->row, image, home);
+		there.homes = homes_pattern(1u << home);
+		a = reg__scan_lowest(me, &there, lows[home], &at, &found);
+		if (found > lows[home])
+			reg__low_raise(me, s->row, image, home, c, seen, found, step);
+		if (a == REG_NIL || found >= *best)
+			continue;
+		agent = a;
+		*best = found;
+	}
+	return agent;
+}
+
+/* The homes that have stripes at all. */
+static uint32_t homes_in_use(uint32_t stripes)
+{
+	return stripes < REG_HOMES ? (1u << stripes) - 1 : (1u << REG_HOMES) - 1;
+}
+
+/* The least loaded candidate by hint, REG_NIL: none has room. Exact unless somebody else is placing
+ * at the same time: then the load may be SLACK above the lowest. */
+static uint32_t nominate(struct reg_self *me, const struct search *s, const struct choice *c,
+			 uint32_t image, int16_t *ret_hint)
+{
+	uint32_t others = homes_in_use(c->stripes) & ~me->homes, agent;
+	struct choice mine = *c;
+	int16_t lows[REG_HOMES], lowest;
+	bool busy;
+
+	if (!me->homes)
+		return best_anywhere(me, c, ret_hint);
+	mine.homes = homes_pattern(me->homes);
+	/* acquire [N4]: pairs with reg__pool_void; before the pass */
+	uint64_t moves = atomic_load_explicit(&s->row->moves, memory_order_acquire);
+
+	agent = best_at_home(me, s, &mine, reg__floor_of(me, s->pool, image, moves), others,
+			     ret_hint);
+	if (!others || *ret_hint == 0)
+		return agent;
+	lowest = reg__low_of(s->row, image, others, lows);
+	if (*ret_hint <= lowest)
+		return agent;
+	busy = reg__others_placing(me);
+	if (busy && agent != REG_NIL && *ret_hint <= lowest + SLACK)
+		return agent;
+	return steal(me, s, c, image, others, lows, busy ? SLACK : 1, agent, ret_hint);
+}
+
+/* The lowest score: an agent without the image when even 1000 more is less. */
+static uint32_t nominate_by_score(struct reg_self *me, const struct search *s,
+				  const struct choice *c)
+{
+	int16_t hint, other_hint;
+	uint32_t agent = nominate(me, s, c, c->image ? s->image : REG_NIL, &hint), other;
+	struct choice any = *c;
+
+	if (!c->image || agent == REG_NIL || hint < IMAGE_MISSING)
+		return agent;
+	any.image = any.image_stripes = NULL;
+	other = nominate(me, s, &any, REG_NIL, &other_hint);
+	return other != REG_NIL && other_hint + IMAGE_MISSING < hint ? other : agent;
+}
+
 /* Nominations until one succeeds or no hint shows room. A failed one heals its agent's hints, so
  * the loop ends. */
 static enum reg_status by_hint(struct reg_self *me, struct search *s, const struct choice *c,
 			       struct reg_lease *ret)
 {
-	for (uint32_t agent, failed = 0; (agent = nominate(me, c)) != REG_NIL;) {
+	for (uint32_t agent, failed = 0; (agent = nominate_by_score(me, s, c)) != REG_NIL;) {
 		enum reg_status st = try_agent(me, s, agent, REG_NIL, ret);
 
+		if (st == REG_OK)
+			reg__count(me, me->homes >> home_of(agent) & 1 ? REG_COUNT_HOME_HIT
+								       : REG_COUNT_STEAL);
 		if (st != REG_STALE && st != REG_PORT_CONFLICT)
 			return st;
 		if (st == REG_STALE) {
+			reg__count(me, REG_COUNT_NOMINATION_FAILED);
 			if (++failed == FAILED_NOMINATIONS_MAX)
 				break;
 			(void)reg__agent_heal(me->reg, agent);
@@ -305,6 +305,8 @@ static enum reg_status by_hint(struct reg_self *me, struct search *s, const stru
 	}
 	return REG_STALE;
 }
+
+/* ---- the authoritative pass ---- */
 
 /* A free word below the capacity is room only while no more are held in all: an agent may hold some
  * beyond a capacity that shrank. */
@@ -327,8 +329,8 @@ static bool room_by_words(const struct reg *reg, uint32_t agent, uint32_t slots)
 static enum reg_status by_word(struct reg_self *me, struct search *s, const struct choice *c,
 			       struct reg_lease *ret)
 {
-	for (uint32_t w = 0; w < c->words; w++) {
-		for (uint64_t m = candidates(c, w); m; m &= m - 1) {
+	for (uint32_t w = 0; w < c->stripes; w++) {
+		for (uint64_t m = choice_agents(c, w); m; m &= m - 1) {
 			uint32_t agent = w * 64 + (uint32_t)__builtin_ctzll(m);
 			const struct reg_agent *a = reg__agent(me->reg, agent);
 			/* seq_cst [F1]: after the pool was marked as being refused */
@@ -395,54 +397,77 @@ static struct reg_full_memo *memo_of(struct reg_self *me, uint32_t pool, uint32_
 static enum reg_status from_group(struct reg_self *me, struct search *s, const struct choice *c,
 				  uint32_t image, struct reg_lease *ret)
 {
-	struct reg_pool *pool = reg__pool(me->reg, s->pool);
 	struct reg_full_memo *memo = memo_of(me, s->pool, image);
 	enum reg_status st = by_hint(me, s, c, ret);
 
 	if (st != REG_STALE)
 		return st;
 	bool look = release_under_way(me->reg, s->pool);
-	/* seq_cst [F1]: pairs with reg__pool_full_clear; the mark before the pass, and after the
-	 * look at the releasers */
-	uint64_t full = atomic_fetch_or_explicit(&pool->full, 1, memory_order_seq_cst);
+	/* seq_cst [F1]: pairs with reg__pool_full_clear; after the look at the releasers */
+	uint64_t full = atomic_load_explicit(&s->row->full, memory_order_seq_cst);
 
 	if (!look && !s->port_count && (full & 1) && memo->pool == s->pool + 1 &&
-	    memo->image == image + 1 && memo->full == full)
+	    memo->image == image + 1 && memo->full == full) {
+		reg__count(me, REG_COUNT_MEMO_REFUSED);
 		return REG_STALE;
+	}
+	/* seq_cst [F1]: the mark before the pass */
+	full = atomic_fetch_or_explicit(&s->row->full, 1, memory_order_seq_cst);
+	reg__count(me, REG_COUNT_PASS);
 	st = by_word(me, s, c, ret);
+	if (st == REG_OK) /* hints or floors were wrong */
+		reg__floors_sink(me, s->pool, 0, ret->agent.idx / REG_STRIPE);
 	if (st == REG_STALE && !s->port_count && !look)
 		*memo = (struct reg_full_memo){s->pool + 1, image + 1, full | 1};
 	return st;
 }
 
-enum reg_status reg__place(struct reg_self *me, uint32_t pool, uint32_t image, uint32_t record,
-			   struct reg_lease *ret)
+static enum reg_status place(struct reg_self *me, struct search *s, struct choice *c,
+			     struct reg_lease *ret)
 {
-	struct search s = {.record = record, .pool = pool, .image = image};
-	uint32_t high = reg__cells_high(me->reg, CELLS_AGENTS);
-	struct choice c = {
-		.pool = reg__pool_bits(me->reg, pool),
-		.image = image == REG_NIL ? NULL : reg__image_bits(me->reg, image),
-		.words = (high + 63) / 64,
-	};
 	enum reg_status st = REG_STALE;
 
-	if (!c.pool || !c.words)
-		return REG_NO_CAPACITY;
-	s.port_count = reg__rec_ports(reg__rec(me->reg, record), s.ports);
-	if (s.port_count) {
-		memset(me->excluded, 0, c.words * sizeof(uint64_t));
-		c.excluded = me->excluded;
+	reg__homes_look(me);
+	reg__foreign_take(me, s->pool);
+	if (s->port_count) {
+		memset(me->excluded, 0, c->stripes * sizeof(uint64_t));
+		c->excluded = me->excluded;
 	}
-	if (c.image)
-		st = from_group(me, &s, &c, image, ret);
+	if (c->image)
+		st = from_group(me, s, c, s->image, ret);
 	if (st == REG_STALE) {
 		/* All of them, so that an agent whose images change between the two passes is not
 		 * missed by both; who has the image had no room a moment ago. */
-		c.image = NULL;
-		st = from_group(me, &s, &c, REG_NIL, ret);
+		c->image = c->image_stripes = NULL;
+		st = from_group(me, s, c, REG_NIL, ret);
 	}
 	if (st != REG_STALE)
 		return st;
-	return s.conflict ? REG_PORT_CONFLICT : REG_NO_CAPACITY;
+	return s->conflict ? REG_PORT_CONFLICT : REG_NO_CAPACITY;
+}
+
+enum reg_status reg__place(struct reg_self *me, uint32_t pool, uint32_t image, uint32_t record,
+			   struct reg_lease *ret)
+{
+	struct search s = {
+		.record = record, .pool = pool, .image = image, .row = reg__pool(me->reg, pool)};
+	struct choice c = {
+		.pool = reg__pool_bits(me->reg, pool),
+		.image = image == REG_NIL ? NULL : reg__image_bits(me->reg, image),
+		.stripes = (reg__cells_high(me->reg, CELLS_AGENTS) + REG_STRIPE - 1) / REG_STRIPE,
+		.homes = ~UINT64_C(0),
+	};
+	enum reg_status st;
+
+	if (!s.row || !c.pool || !c.stripes)
+		return REG_NO_CAPACITY;
+	c.pool_stripes = c.pool - me->reg->stripe_words;
+	if (c.image)
+		c.image_stripes = c.image - me->reg->stripe_words;
+	s.port_count = reg__rec_ports(reg__rec(me->reg, record), s.ports);
+	/* relaxed: see reg__others_placing */
+	atomic_store_explicit(&me->part->placing, 1, memory_order_relaxed);
+	st = place(me, &s, &c, ret);
+	atomic_store_explicit(&me->part->placing, 0, memory_order_relaxed);
+	return st;
 }

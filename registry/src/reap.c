@@ -191,6 +191,15 @@ static void reap_blobs(struct reaping *r)
 	}
 }
 
+/* Somebody who lowered a hint may not have told the others. */
+static void pools_void(struct reg *reg)
+{
+	uint32_t high = reg__cells_high(reg, CELLS_POOLS);
+
+	for (uint32_t i = 0; i < high; i++)
+		reg__pool_void(reg, i);
+}
+
 /* Where it made room, and what it changed, without having told the others. By [P1] before the index
  * is given away. */
 static void reap_marks(struct reaping *r, struct reg_part *part)
@@ -208,6 +217,10 @@ static void reap_marks(struct reaping *r, struct reg_part *part)
 		reg__changed(r->me, changing - 1, rec);
 	atomic_store_explicit(&part->releasing, 0, memory_order_release); /* [F2] */
 	atomic_store_explicit(&part->changing, 0, memory_order_release);
+	/* relaxed: a preference */
+	atomic_store_explicit(&part->placing, 0, memory_order_relaxed);
+	if (r->dead != r->me->idx)
+		pools_void(r->me->reg);
 }
 
 /* A hint bit that hides a free cell, or the other way round. */
@@ -293,6 +306,7 @@ enum reg_status reg_reap(struct reg_self *me,
 			(void)atomic_compare_exchange_strong_explicit(
 				&part->word, &w, part_word(PART_FREE, 0, (uint32_t)(w >> 32)),
 				memory_order_release, memory_order_relaxed);
+			reg__homes_move(me->reg);
 			ret->participants++;
 		}
 		(void)reg__lock_byte(me->reg, REG_LOCK_PART(i), F_UNLCK);
@@ -311,6 +325,7 @@ uint32_t reg_scrub(struct reg_self *me)
 	for (uint32_t a = 0; a < high; a++)
 		if (reg__agent(me->reg, a))
 			mended += reg__agent_heal(me->reg, a);
+	pools_void(me->reg);
 	/* not what is kept in magazines: bits of free units are right there, and the dead's are
 	 * mended when they are reaped */
 	for (int k = CELLS_CHUNKS; k < CELLS_BLOB0; k++)

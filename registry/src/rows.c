@@ -7,24 +7,50 @@
 
 #include <string.h>
 
+/* A row of a region of bitmaps: the stripes that may have a member, then the members. */
+static a64 *members(const struct reg *reg, enum reg_region region, enum reg_cells_kind kind,
+		    uint32_t row)
+{
+	uint64_t len = (uint64_t)reg->members_words * 8;
+	uint64_t off = reg->span[region].off + row * len;
+
+	return row < reg->max[kind] && reg__ensured(reg, off, len)
+		       ? (a64 *)(void *)(reg->base + off) + reg->stripe_words
+		       : NULL;
+}
+
 a64 *reg__pool_bits(const struct reg *reg, uint32_t pool)
 {
-	uint64_t len = (uint64_t)reg->agent_words * 8;
-	uint64_t off = reg->span[REGION_POOL_BITS].off + pool * len;
-
-	return pool < reg->max[CELLS_POOLS] && reg__ensured(reg, off, len)
-		       ? (a64 *)(void *)(reg->base + off)
-		       : NULL;
+	return members(reg, REGION_POOL_BITS, CELLS_POOLS, pool);
 }
 
 a64 *reg__image_bits(const struct reg *reg, uint32_t image)
 {
-	uint64_t len = (uint64_t)reg->agent_words * 8;
-	uint64_t off = reg->span[REGION_IMAGE_BITS].off + image * len;
+	return members(reg, REGION_IMAGE_BITS, CELLS_IMAGES, image);
+}
 
-	return image < reg->max[CELLS_IMAGES] && reg__ensured(reg, off, len)
-		       ? (a64 *)(void *)(reg->base + off)
-		       : NULL;
+/* The stripe's bit before the member's: a search that sees the member finds its stripe. Dying in
+ * between leaves a stripe that is looked at in vain. */
+void reg__member_add(const struct reg *reg, a64 *bits, uint32_t agent)
+{
+	uint32_t stripe = agent / REG_STRIPE;
+
+	atomic_fetch_or_explicit(&(bits - reg->stripe_words)[stripe / 64],
+				 UINT64_C(1) << (stripe % 64), memory_order_seq_cst);
+	/* seq_cst [F1] [G3]: pairs with candidates in scan.c; the agent's row before its bit */
+	atomic_fetch_or_explicit(&bits[stripe], UINT64_C(1) << (agent % 64), memory_order_seq_cst);
+}
+
+/* One writer, administration: nobody adds a member to the stripe meanwhile. */
+void reg__member_remove(const struct reg *reg, a64 *bits, uint32_t agent)
+{
+	uint32_t stripe = agent / REG_STRIPE;
+	uint64_t bit = UINT64_C(1) << (agent % 64);
+
+	/* relaxed, both: nominates only */
+	if (atomic_fetch_and_explicit(&bits[stripe], ~bit, memory_order_relaxed) == bit)
+		atomic_fetch_and_explicit(&(bits - reg->stripe_words)[stripe / 64],
+					  ~(UINT64_C(1) << (stripe % 64)), memory_order_relaxed);
 }
 
 bool reg__find_pool(const struct reg *reg, const char *ns, const char *name, uint32_t *ret)
@@ -96,7 +122,7 @@ enum reg_status reg__row_add(struct reg_self *me, enum reg_cells_kind cells,
 {
 	struct reg *reg = me->reg;
 	struct reg_key key = reg__key_text(a, b);
-	uint64_t bits = (uint64_t)reg->agent_words * 8, word;
+	uint64_t bits = (uint64_t)reg->members_words * 8, word;
 	struct reg_hit other;
 	uint32_t idx;
 	enum reg_status st = reg__cell_take(me, cells, 1, 0, full, &idx, &word);

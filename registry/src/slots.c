@@ -91,7 +91,7 @@ static int16_t hint_of(const struct reg *reg, const struct reg_agent *agent)
 
 /* Dying before the store or before the second look leaves a wrong hint; it heals when it is next
  * nominated, or by a scrub. */
-void reg__hint_publish(struct reg *reg, uint32_t agent)
+int16_t reg__hint_publish(struct reg *reg, uint32_t agent)
 {
 	const struct reg_agent *a = reg__agent(reg, agent);
 	a16 *hint = reg__hint(reg, agent);
@@ -99,7 +99,7 @@ void reg__hint_publish(struct reg *reg, uint32_t agent)
 
 	if (!a) { /* a damaged bitmap named it: never again */
 		atomic_store_explicit(hint, REG_HINT_FULL, memory_order_seq_cst); /* [H1] */
-		return;
+		return REG_HINT_FULL;
 	}
 	v = hint_of(reg, a);
 	for (;;) {
@@ -107,7 +107,7 @@ void reg__hint_publish(struct reg *reg, uint32_t agent)
 		atomic_store_explicit(hint, v, memory_order_seq_cst);
 		again = hint_of(reg, a);
 		if (again == v)
-			return;
+			return v;
 		v = again;
 	}
 }
@@ -130,13 +130,15 @@ static void hint_predict(struct reg *reg, const struct reg_agent *a, uint32_t ag
 	atomic_store_explicit(reg__hint(reg, agent), hint_make(hot, load), memory_order_relaxed);
 }
 
-static void hint_check(struct reg *reg, const struct reg_agent *a, uint32_t agent)
+/* True when it had to be mended. */
+static bool hint_check(struct reg *reg, const struct reg_agent *a, uint32_t agent, int16_t *ret)
 {
 	/* seq_cst [H1]: after the change of our bit, as the second look in reg__hint_publish */
-	int16_t now = atomic_load_explicit(reg__hint(reg, agent), memory_order_seq_cst);
-
-	if (__builtin_expect(now != hint_of(reg, a), 0))
-		reg__hint_publish(reg, agent);
+	*ret = atomic_load_explicit(reg__hint(reg, agent), memory_order_seq_cst);
+	if (__builtin_expect(*ret == hint_of(reg, a), 1))
+		return false;
+	*ret = reg__hint_publish(reg, agent);
+	return true;
 }
 
 /*
@@ -162,6 +164,7 @@ static bool mask_settle(const a64 *slot, a64 *mask, uint64_t bit)
 
 uint32_t reg__agent_heal(struct reg *reg, uint32_t agent)
 {
+	const struct reg_agent *a = reg__agent(reg, agent);
 	uint32_t mended = 0;
 
 	for (uint32_t s = 0; s < REG_SLOTS_PER_AGENT_MAX; s++) {
@@ -171,12 +174,14 @@ uint32_t reg__agent_heal(struct reg *reg, uint32_t agent)
 			break;
 		mended += mask_settle(slot, mask, UINT64_C(1) << (s % 64));
 	}
-	/* relaxed: compared for counting only */
+	/* relaxed: compared with what it becomes */
 	int16_t before = atomic_load_explicit(reg__hint(reg, agent), memory_order_relaxed);
+	int16_t now = reg__hint_publish(reg, agent);
 
-	reg__hint_publish(reg, agent);
-	return mended +
-	       (before != atomic_load_explicit(reg__hint(reg, agent), memory_order_relaxed));
+	if (now < before &&
+	    a) /* relaxed: a pool that it joins meanwhile is made void by the join */
+		reg__pool_void(reg, atomic_load_explicit(&a->pool, memory_order_relaxed));
+	return mended + (before != now);
 }
 
 void reg__pool_full_clear(struct reg_pool *pool)
@@ -199,7 +204,7 @@ void reg__room_begin(struct reg_self *me, uint32_t pool)
 	atomic_store_explicit(&me->part->releasing, pool + 1, memory_order_relaxed);
 }
 
-void reg__room_end(struct reg_self *me, uint32_t pool)
+static void releasing_end(struct reg_self *me, uint32_t pool)
 {
 	struct reg_pool *p = reg__pool(me->reg, pool);
 
@@ -210,6 +215,12 @@ void reg__room_end(struct reg_self *me, uint32_t pool)
 	atomic_store_explicit(&me->part->releasing, 0, memory_order_release);
 }
 
+void reg__room_end(struct reg_self *me, uint32_t pool)
+{
+	reg__pool_void(me->reg, pool);
+	releasing_end(me, pool);
+}
+
 /* FREE → RESERVED on exactly this word; mask bit and hint follow. Dying in between leaves both too
  * low: that costs others a failed nomination, which heals them. */
 bool reg__slot_take(struct reg_self *me, uint32_t agent, uint32_t slot, uint32_t record,
@@ -217,6 +228,7 @@ bool reg__slot_take(struct reg_self *me, uint32_t agent, uint32_t slot, uint32_t
 {
 	const struct reg_agent *a = reg__agent(me->reg, agent);
 	a64 *word = reg__slot(me->reg, agent, slot), *mask = reg__mask(me->reg, agent, slot / 64);
+	int16_t hint;
 
 	if (!word || !mask)
 		return false;
@@ -241,7 +253,9 @@ bool reg__slot_take(struct reg_self *me, uint32_t agent, uint32_t slot, uint32_t
 	 * the word again */
 	atomic_fetch_or_explicit(mask, UINT64_C(1) << (slot % 64), memory_order_seq_cst);
 	(void)FAILPOINT("reserve.mask-taken");
-	hint_check(me->reg, a, agent);
+	if (hint_check(me->reg, a, agent, &hint)) /* perhaps it was too high: relaxed as in heal */
+		reg__load_lowered(me, atomic_load_explicit(&a->pool, memory_order_relaxed), agent,
+				  hint);
 	(void)FAILPOINT("reserve.hint-published");
 	*ret_gen = word_gen(next);
 	return true;
@@ -320,6 +334,7 @@ void reg__slot_free(struct reg_self *me, uint32_t agent, uint32_t slot, uint32_t
 	a64 *word = reg__slot(reg, agent, slot), *mask = reg__mask(reg, agent, slot / 64);
 	struct reg_agent *a = reg__agent(reg, agent);
 	uint64_t bit = UINT64_C(1) << (slot % 64);
+	int16_t hint;
 
 	if (!word || !mask || !a)
 		return;
@@ -338,11 +353,14 @@ void reg__slot_free(struct reg_self *me, uint32_t agent, uint32_t slot, uint32_t
 	atomic_fetch_and_explicit(mask, ~bit, memory_order_seq_cst);
 	(void)FAILPOINT("undo.mask-cleared");
 	(void)mask_settle(word, mask, bit);
-	hint_check(reg, a, agent);
+	(void)hint_check(reg, a, agent, &hint);
+	reg__load_lowered(me, pool, agent, hint);
 	now = atomic_load_explicit(&a->pool, memory_order_seq_cst); /* [G4] */
-	if (now != pool && reg__pool(reg, now)) /* the agent joined another pool meanwhile */
+	if (now != pool && reg__pool(reg, now)) { /* the agent joined another pool meanwhile */
+		reg__pool_void(reg, now);
 		reg__pool_full_clear(reg__pool(reg, now));
-	reg__room_end(me, pool);
+	}
+	releasing_end(me, pool);
 }
 
 enum reg_status reg__agent_grow(struct reg_self *me, uint32_t agent, uint32_t slots)

@@ -33,7 +33,10 @@
  *   (b) reserve, starting, commit, abort, release (stopping, stopped, exited), get and list are
  *       lock free: with any one process stopped or dead at any step, the others complete.
  *   (c) With one caller at a time reserve picks an agent with the lowest score: allocated +
- *       (image cached ? 0 : 1000).
+ *       (image cached ? 0 : 1000); ties are spread. Under concurrency (another participant is
+ *       inside a placement, or was during about the last 50 µs) the load may be above the lowest
+ *       by the claims in flight plus two; an agent without the image is still chosen only when
+ *       every matching one with it had no room at some moment of the call, or a load of 1000 more.
  *   (d) reserve answers REG_NO_CAPACITY only after an authoritative pass over the slot words found
  *       none free.
  *   (e) What a reserve, commit or update has returned, every later get and list sees (in any

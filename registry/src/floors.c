@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What one participant remembers between its searches, in memory of its own: per request (pool and
+ * image) a floor under the hints at its homes, the stripe where the last search ended, and the
+ * agents that it released itself. A floor that is too low costs a pass; too high it may not be, so
+ * everything that lowers a hint at a home sinks it.
+ */
+#include "place.h"
+
+#include <immintrin.h>
+
+static uint32_t place_of(uint32_t pool, uint32_t image)
+{
+	return (pool * 31 + (image + 1) * 7) % FLOORS;
+}
+
+struct reg_floor *reg__floor_of(struct reg_self *me, uint32_t pool, uint32_t image, uint64_t moves)
+{
+	uint32_t i = place_of(pool, image);
+	struct reg_floor *f = &me->floors.of[i];
+
+	if (__builtin_expect(f->pool != pool || f->image != image || f->moves != moves, 0)) {
+		*f = (struct reg_floor){
+			.pool = pool, .image = image, .moves = moves, .stripe = me->rotor / 64};
+		me->floors.value[i] = 0;
+	}
+	return f;
+}
+
+void reg__floors_void(struct reg_self *me)
+{
+	for (uint32_t i = 0; i < FLOORS; i++)
+		me->floors.of[i].pool = REG_NIL;
+}
+
+void reg__floor_raise(struct reg_self *me, struct reg_floor *f, int16_t to)
+{
+	me->floors.value[f - me->floors.of] = (uint16_t)to;
+	f->fresh_count = 0; /* of before the pass, which has looked at them too */
+}
+
+/* The floors that are not below the load, a bit each. */
+static uint32_t not_below(const struct reg_floors *floors, int16_t load)
+{
+	const __m128i *lanes = (const __m128i *)(const void *)floors->value;
+	__m128i than =
+		_mm_set1_epi16((int16_t)(load - 1)); /* values are 0..32767: signed is fine */
+	uint32_t bits = 0;
+
+	for (unsigned int g = 0; g < FLOORS / 16; g++) {
+		__m128i low = _mm_cmpgt_epi16(_mm_loadu_si128(&lanes[2 * g]), than);
+		__m128i high = _mm_cmpgt_epi16(_mm_loadu_si128(&lanes[2 * g + 1]), than);
+
+		bits |= (uint32_t)(uint16_t)_mm_movemask_epi8(_mm_packs_epi16(low, high))
+			<< (16 * g);
+	}
+	return bits;
+}
+_Static_assert(FLOORS == 32, "two rounds of sixteen, a bit each in 32");
+
+void reg__floors_sink(struct reg_self *me, uint32_t pool, int16_t load, uint32_t stripe)
+{
+	for (uint32_t bits = not_below(&me->floors, load); bits; bits &= bits - 1) {
+		uint32_t i = (uint32_t)__builtin_ctz(bits);
+
+		if (me->floors.of[i].pool != pool)
+			continue;
+		me->floors.value[i] = (uint16_t)load;
+		me->floors.of[i].stripe = stripe;
+	}
+}
+
+/* Makes room for one more: who is at the floor or above is found by a pass as well; when all are
+ * below it, the floor sinks to the lowest of them, and the passes find them. */
+static void fresh_drop(struct reg_self *me, struct reg_floor *f, uint32_t i)
+{
+	int16_t lowest = REG_HINT_FULL;
+	uint32_t kept = 0;
+
+	for (uint32_t k = 0; k < FRESH; k++) {
+		/* relaxed: a hint */
+		int16_t hint =
+			atomic_load_explicit(reg__hint(me->reg, f->fresh[k]), memory_order_relaxed);
+
+		if (hint >= (int16_t)me->floors.value[i])
+			continue;
+		f->fresh[kept++] = f->fresh[k];
+		if (hint < lowest)
+			lowest = hint;
+	}
+	if (kept == FRESH) {
+		me->floors.value[i] = (uint16_t)lowest;
+		kept = 0;
+	}
+	f->fresh_count = kept;
+}
+
+void reg__floors_fresh(struct reg_self *me, uint32_t pool, uint32_t agent, int16_t load)
+{
+	for (uint32_t bits = not_below(&me->floors, load); bits; bits &= bits - 1) {
+		uint32_t i = (uint32_t)__builtin_ctz(bits);
+		struct reg_floor *f = &me->floors.of[i];
+		const a64 *image;
+
+		if (f->pool != pool)
+			continue;
+		image = f->image == REG_NIL ? NULL : reg__image_bits(me->reg, f->image);
+		/* relaxed: an image that comes later voids the floor */
+		if (f->image != REG_NIL &&
+		    (!image || !(atomic_load_explicit(&image[agent / 64], memory_order_relaxed) >>
+					 (agent % 64) &
+				 1)))
+			continue;
+		if (f->fresh_count && f->fresh[f->fresh_count - 1] == agent)
+			continue;
+		if (f->fresh_count == FRESH)
+			fresh_drop(me, f, i);
+		f->fresh[f->fresh_count++] = agent;
+	}
+}
+
+uint32_t reg__floor_fresh(struct reg_self *me, struct reg_floor *f, const struct choice *c,
+			  int16_t *ret_hint)
+{
+	int16_t limit = floor_value(me, f), best = REG_HINT_FULL;
+	uint32_t agent = REG_NIL, kept = 0;
+
+	for (uint32_t k = 0; k < f->fresh_count; k++) {
+		uint32_t a = f->fresh[k];
+		/* relaxed: a hint */
+		int16_t hint = atomic_load_explicit(reg__hint(me->reg, a), memory_order_relaxed);
+
+		if (hint > limit || hint == REG_HINT_FULL)
+			continue; /* taken again */
+		f->fresh[kept++] = a;
+		if (hint < best && choice_has(c, a)) {
+			best = hint;
+			agent = a;
+		}
+	}
+	f->fresh_count = kept;
+	*ret_hint = best;
+	return agent;
+}

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of placement share: a search's candidates and passes over their hints (scan.c),
+ * the homes that a pool is shared out in (homes.c), and what one participant remembers of its own
+ * (floors.c). All of it nominates; place.c decides by slot words.
+ */
+#ifndef REGISTRY_SRC_PLACE_H
+#define REGISTRY_SRC_PLACE_H
+
+#include "internal.h"
+
+/* ---- scan.c ---- */
+struct choice {
+	const a64 *pool, *image;		 /* bitmaps of agents; image NULL: any */
+	const a64 *pool_stripes, *image_stripes; /* of stripes that may have some */
+	const uint64_t *excluded;		 /* agents; NULL: none */
+	uint32_t stripes;
+	uint64_t homes; /* which stripes: a bit per home, repeated to 64 bits */
+};
+
+/* The agents of a stripe that match. */
+static inline uint64_t choice_agents(const struct choice *c, uint32_t stripe)
+{
+	/* acquire [G3]: pairs with reg__member_add; the agent's row before its bit */
+	uint64_t m = atomic_load_explicit(&c->pool[stripe], memory_order_acquire);
+
+	if (m && c->image)
+		/* relaxed: a claim is checked by the slot word; the image set is as of some moment
+		 * of the call */
+		m &= atomic_load_explicit(&c->image[stripe], memory_order_relaxed);
+	return c->excluded ? m & ~c->excluded[stripe] : m;
+}
+
+static inline bool choice_has(const struct choice *c, uint32_t agent)
+{
+	return agent / REG_STRIPE < c->stripes &&
+	       choice_agents(c, agent / REG_STRIPE) >> (agent % REG_STRIPE) & 1;
+}
+
+/* The first agent from stripe *at on, going round, with a hint of at most limit; *at is its stripe
+ * then. REG_NIL: none. */
+uint32_t reg__scan_first(struct reg_self *me, const struct choice *c, int16_t limit, uint32_t *at);
+/* The lowest hint, at least those below *best; lowers *best and returns the agent, or REG_NIL.
+ * Stops at a hint of at most enough. */
+uint32_t reg__scan_lowest(struct reg_self *me, const struct choice *c, int16_t enough, uint32_t *at,
+			  int16_t *best);
+
+/* ---- homes.c ---- */
+static inline uint32_t home_of(uint32_t agent)
+{
+	return agent / REG_STRIPE % REG_HOMES;
+}
+
+/* A set of homes as a choice wants it. */
+static inline uint64_t homes_pattern(uint32_t homes)
+{
+	return homes * UINT64_C(0x0001000100010001);
+}
+_Static_assert(REG_HOMES == 16, "the pattern repeats four times");
+
+/* Which homes are mine now; voids the floors when that has changed. */
+void reg__homes_look(struct reg_self *me);
+/* Takes what others have released at my homes of that pool: lowers the floors. */
+void reg__foreign_take(struct reg_self *me, uint32_t pool);
+/* No candidate of these homes has a lower load than what is returned; of a home in each of lows. */
+int16_t reg__low_of(const struct reg_pool *pool, uint32_t image, uint32_t homes,
+		    int16_t lows[REG_HOMES]);
+/* After a whole pass over a home, with best as the lowest: raises what is published when it lags by
+ * step, and looks again. seen: what was published before the pass. */
+void reg__low_raise(struct reg_self *me, struct reg_pool *pool, uint32_t image, uint32_t home,
+		    const struct choice *c, uint32_t seen, int16_t best, int step);
+/* The word for that image at a home, made when it is nobody's; 0: it is another image's. */
+uint32_t reg__low_word(struct reg_self *me, struct reg_pool *pool, uint32_t image, uint32_t home);
+/* Somebody else is inside a placement, or was a moment ago. */
+bool reg__others_placing(struct reg_self *me);
+
+/* ---- floors.c ---- */
+/* What is known about the request's candidates at my homes, made anew when it is void. */
+struct reg_floor *reg__floor_of(struct reg_self *me, uint32_t pool, uint32_t image, uint64_t moves);
+void reg__floors_void(struct reg_self *me);
+/* A floor of that pool is at most this from now on, and worth a look at the stripe. */
+void reg__floors_sink(struct reg_self *me, uint32_t pool, int16_t load, uint32_t stripe);
+void reg__floor_raise(struct reg_self *me, struct reg_floor *floor, int16_t to);
+static inline int16_t floor_value(const struct reg_self *me, const struct reg_floor *floor)
+{
+	return (int16_t)me->floors.value[floor - me->floors.of];
+}
+/* The best of the agents that I have released lately; REG_NIL: none as low as the floor. */
+uint32_t reg__floor_fresh(struct reg_self *me, struct reg_floor *floor, const struct choice *c,
+			  int16_t *ret_hint);
+
+#endif
