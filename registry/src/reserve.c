@@ -124,10 +124,8 @@ static enum reg_status reserve_try(struct reg_self *me, const struct reg_request
 	struct reg_lease lease = {.agent = {REG_NIL}};
 	uint32_t pool, image = REG_NIL, idx;
 	struct reg_want want;
-	enum reg_status st;
+	enum reg_status st = request_check(req, &want);
 
-	reg__rec_prefetch(me, req);
-	st = request_check(req, &want);
 	if (st)
 		return st;
 	reg__want_keys(&want);
@@ -325,7 +323,6 @@ enum reg_status reg_abort(struct reg_self *me, const struct reg_lease *lease)
 	a64 *word;
 	uint64_t w, next;
 
-	reg__undo_prefetch(me->reg, lease);
 	if (!lease_is(me, lease, &rec, &word, &w))
 		return REG_STALE;
 	do {

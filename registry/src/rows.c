@@ -75,52 +75,42 @@ bool reg__find_image(const struct reg *reg, const char *ref, uint32_t *ret)
 	return true;
 }
 
-/* The two places where the answer for a text may be remembered. */
+/* Where the answer for a text is remembered: its end tells pools and images apart best. */
 static uint32_t *memo_at(uint32_t *memo, const char *text)
 {
-	return &memo[reg__hash(text, NULL) % (NAME_MEMOS / 2) * 2];
-}
+	size_t len = strlen(text);
 
-static void memo_add(uint32_t *pair, uint32_t row)
-{
-	pair[1] = pair[0];
-	pair[0] = row + 1;
+	return &memo[(len + (len ? (unsigned char)text[len - 1] + text[len / 2] : 0)) % NAME_MEMOS];
 }
 
 bool reg__pool_of(struct reg_self *me, const char *ns, const char *name, uint32_t *ret)
 {
 	uint32_t *memo = memo_at(me->pool_memo, name);
+	const struct reg_pool *row = *memo ? reg__pool(me->reg, *memo - 1) : NULL;
 
-	for (int i = 0; i < 2; i++) {
-		const struct reg_pool *row = memo[i] ? reg__pool(me->reg, memo[i] - 1) : NULL;
-
-		if (row && !strncmp(row->name, name, sizeof(row->name)) &&
-		    !strncmp(row->ns, ns, sizeof(row->ns))) {
-			*ret = memo[i] - 1;
-			return true;
-		}
+	if (row && !strncmp(row->name, name, sizeof(row->name)) &&
+	    !strncmp(row->ns, ns, sizeof(row->ns))) {
+		*ret = *memo - 1;
+		return true;
 	}
 	if (!reg__find_pool(me->reg, ns, name, ret))
 		return false;
-	memo_add(memo, *ret);
+	*memo = *ret + 1;
 	return true;
 }
 
 bool reg__image_of(struct reg_self *me, const char *ref, uint32_t *ret)
 {
 	uint32_t *memo = memo_at(me->image_memo, ref);
+	const struct reg_image *row = *memo ? reg__image(me->reg, *memo - 1) : NULL;
 
-	for (int i = 0; i < 2; i++) {
-		const struct reg_image *row = memo[i] ? reg__image(me->reg, memo[i] - 1) : NULL;
-
-		if (row && !strncmp(row->ref, ref, sizeof(row->ref))) {
-			*ret = memo[i] - 1;
-			return true;
-		}
+	if (row && !strncmp(row->ref, ref, sizeof(row->ref))) {
+		*ret = *memo - 1;
+		return true;
 	}
 	if (!reg__find_image(me->reg, ref, ret))
 		return false;
-	memo_add(memo, *ret);
+	*memo = *ret + 1;
 	return true;
 }
 
