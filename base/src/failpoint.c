@@ -33,7 +33,6 @@ static struct point points[POINTS_MAX];
 static int point_count;
 static const char *role_now = "";
 bool failpoint_armed;
-static void (*hook)(const char *name);
 
 static int parse_action(struct point *point, const char *text)
 {
@@ -78,7 +77,7 @@ void failpoint_set(const char *text)
 	char *copy, *save = NULL;
 
 	point_count = 0;
-	failpoint_armed = hook != NULL;
+	failpoint_armed = false;
 	if (!text || !*text)
 		return;
 	copy = strdup(text);
@@ -95,13 +94,7 @@ void failpoint_set(const char *text)
 		point_count++;
 	}
 	free(copy);
-	failpoint_armed = point_count > 0 || hook;
-}
-
-void failpoint_hook(void (*fn)(const char *name))
-{
-	hook = fn;
-	failpoint_armed = point_count > 0 || hook;
+	failpoint_armed = point_count > 0;
 }
 
 __attribute__((constructor)) static void failpoint_from_environment(void)
@@ -169,8 +162,6 @@ static bool act(const struct point *point)
 
 bool failpoint_hit(const char *name)
 {
-	if (hook)
-		hook(name);
 	for (int i = 0; i < point_count; i++) {
 		struct point *point = &points[i];
 		int64_t pass;

@@ -43,6 +43,12 @@ expect 2 "either names or --all" delete
 expect 2 "either names or --all" delete a --all
 expect 2 "must be all or partial" batch --image busybox --mode most
 expect 2 "image load DIR" image load
+expect 2 "usage: fsb-ctl arena" arena look
+expect 2 "usage: fsb-ctl arena" arena check header
+expect 2 "usage: fsb-ctl arena" arena
+expect 3 "no arena file" arena check --arena "$dir/none"
+expect 3 "no arena file" arena dump --instance no-such-instance
+expect 3 "not an arena" arena check --arena "$dir"
 expect 1 "nowhere.json" --config nowhere.json list
 expect 1 "cannot find the OCI layout" image load ./nothing
 printf 'image: busybox\nbogus: 1\n' >spec.yaml
@@ -50,6 +56,19 @@ expect 2 "spec.yaml:2: unknown key 'bogus'" run web -f spec.yaml
 expect 2 "cannot read 'none.yaml'" run web -f none.yaml
 printf '{"index":7}\n' >members.jsonl
 expect 2 "--members has index 7, but --count is 3" batch --image busybox --count 3 --members members.jsonl
+
+# A file that is no arena: a finding for check, unreadable for dump.
+truncate -s 1M zeros
+"$ctl" arena check --arena zeros >out && echo "FAIL: zeros are clean"
+[[ $? == 0 || $(<out) != *"broken  HEADER_MAGIC  header"* ]] && {
+	echo "FAIL: arena check of zeros says '$(<out)'"
+	failures=$((failures + 1))
+}
+"$ctl" arena dump --arena zeros >out 2>stderr
+[[ $? == 3 && $(<out) == *BAD_MAGIC* && $(<stderr) == *"not an arena"* ]] || {
+	echo "FAIL: arena dump of zeros says '$(<out)' '$(<stderr)'"
+	failures=$((failures + 1))
+}
 
 # No server: a status, a sentence, exit 1, and in time. The common options work on both sides of the command.
 expect 1 "UNAVAILABLE" "${dead[@]}" list

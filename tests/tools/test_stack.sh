@@ -130,6 +130,17 @@ expect 1 "RESOURCE_EXHAUSTED" ctl batch --name big --count 17 --image busybox sl
 expect 1 "16 of 17 members started" ctl batch --name big --mode partial --count 17 --image busybox sleep 60
 equal "statistics" "$(ctl stats -o json | json '(d["store_loaded"], len(d["workers"]))')" "(True, 2)"
 
+# ---- the arena, looked at from outside while all of them run ----
+arena=(arena --instance "$instance")
+expect 0 "live, " ctl "${arena[@]}" check
+equal "nothing broken" "$(ctl "${arena[@]}" check -o json | json '(d["live"], d["broken"], d["counted"]["agents"])')" "(True, 0, 2)"
+equal "dumped sandboxes" "$(ctl "${arena[@]}" dump sandboxes --state RUNNING -o json | json 'len(d["sandboxes"])')" 16
+equal "dumped participants" \
+	"$(ctl "${arena[@]}" dump participants -o json | json 'sorted(p["kind"] for p in d["participants"] if p["state"] == "live")')" \
+	"['crdsync', 'registryd', 'worker', 'worker']"
+equal "dumped header" "$(ctl "${arena[@]}" dump header -o json | json '(d["header"]["verdict"], d["header"]["owned"])')" "('OK', True)"
+expect 0 "agent-" ctl "${arena[@]}" dump
+
 # ---- down ----
 expect 0 "its sandboxes run on" "$fsb" down "${common[@]}" --keep-sandboxes
 expect 0 "is up" "${up[@]}"

@@ -56,7 +56,7 @@ extern const struct ctl_command ctl_cmd_list, ctl_cmd_get;
 extern const struct ctl_command ctl_cmd_delete, ctl_cmd_update, ctl_cmd_reset;
 extern const struct ctl_command ctl_cmd_logs, ctl_cmd_wait;
 extern const struct ctl_command ctl_cmd_image, ctl_cmd_agents, ctl_cmd_pools, ctl_cmd_stats;
-extern const struct ctl_command ctl_cmd_health;
+extern const struct ctl_command ctl_cmd_health, ctl_cmd_arena;
 
 /* Opens ctl->channel (the connection itself is made by the first call). */
 int ctl_connect(struct ctl *ctl, struct err *err);

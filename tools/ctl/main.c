@@ -15,7 +15,7 @@
 static const struct ctl_command *const commands[] = {
 	&ctl_cmd_run,	 &ctl_cmd_list,	 &ctl_cmd_get,	 &ctl_cmd_delete, &ctl_cmd_update,
 	&ctl_cmd_reset,	 &ctl_cmd_logs,	 &ctl_cmd_batch, &ctl_cmd_wait,	  &ctl_cmd_image,
-	&ctl_cmd_agents, &ctl_cmd_pools, &ctl_cmd_stats, &ctl_cmd_health,
+	&ctl_cmd_agents, &ctl_cmd_pools, &ctl_cmd_stats, &ctl_cmd_health, &ctl_cmd_arena,
 };
 
 enum { N_COMMANDS = sizeof(commands) / sizeof(commands[0]), MAX_OPTS = 48 };
