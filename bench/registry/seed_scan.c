@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The algorithm of the registry that fsb replaces, written in C: one mutex, agents behind pointers,
- * every filter a string comparison (length first, as Go does), each agent's images compared one by
- * one, the lowest of allocated + 1000 for a missing image, a copy of the agent returned. In its
- * favour: no logging, no snapshot of the list, no garbage, no locks per agent, and agents are a
- * dense array of pointers and not a hash map to be iterated.
+ * The algorithm of the registry that fsb replaces, written in C: one mutex, every filter a string
+ * comparison (length first, as Go does), each agent's images compared one by one, the lowest of
+ * allocated + 1000 for a missing image, a copy of the agent returned. In its favour: no logging, no
+ * snapshot of the list, no garbage, no locks per agent, and agents are a dense array of pointers
+ * and not a hash map to be iterated.
  */
 #include <pthread.h>
 #include <stddef.h>
@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "subject.h"
+#include "rows.h"
 
 struct text {
 	const char *p;
@@ -27,17 +27,23 @@ struct seed_agent {
 	struct seed_agent *next_of_bucket;
 };
 
+/* Texts are made before the processes exist and never change, so they need not be shared. */
 struct seed {
-	struct world *world;
 	pthread_mutex_t lock;
+	uint32_t agent_count, bucket_mask;
+	uint32_t start;		    /* where the next scan begins: ties go to different agents */
 	struct seed_agent **agents; /* in no particular order, as a Go map gives them */
 	struct seed_agent **buckets;
-	uint32_t bucket_mask;
-	uint32_t start; /* where the next scan begins: ties go to different agents */
-	struct text wanted[WORLD_WANTED];
-	uint32_t next_image;
-	struct seed_agent fresh, ring[WORLD_RING]; /* what allocate returned: copies */
-	uint32_t oldest;
+	struct text images[WORLD_IMAGES];
+	struct seed_agent agent[]; /* shared */
+};
+
+struct seed_user {
+	struct seed *seed;
+	const struct world *world;
+	uint32_t draw;
+	struct tally *tally;
+	struct seed_agent copy; /* what allocate returned */
 };
 
 static struct text text_new(const char *text)
@@ -73,7 +79,7 @@ static bool has_image(const struct seed_agent *agent, struct text image)
 static struct seed_agent *best_agent(const struct seed *seed, struct text ns, struct text pool,
 				     struct text image)
 {
-	uint32_t count = seed->world->agent_count, at = seed->start;
+	uint32_t count = seed->agent_count, at = seed->start;
 	struct seed_agent *best = NULL;
 	int32_t best_score = 1000000;
 
@@ -95,26 +101,42 @@ static struct seed_agent *best_agent(const struct seed *seed, struct text ns, st
 	return best;
 }
 
-static bool seed_allocate(struct seed *seed, struct text ns, struct text pool, struct text image,
-			  struct seed_agent *ret)
+static bool seed_take(void *self, struct reg_lease *lease)
 {
+	static const struct text ns = {WORLD_NAMESPACE, sizeof(WORLD_NAMESPACE) - 1};
+	static const struct text pool = {WORLD_POOL, sizeof(WORLD_POOL) - 1};
+	struct seed_user *user = self;
+	struct seed *seed = user->seed;
+	uint8_t image = user->world->draws[user->draw++ % WORLD_DRAWS];
 	struct seed_agent *best;
 
 	base_bug(pthread_mutex_lock(&seed->lock) != 0);
-	best = best_agent(seed, ns, pool, image);
+	best = best_agent(seed, ns, pool, seed->images[image]);
 	if (best) {
 		best->allocated++;
-		*ret = *best;
+		user->copy = *best;
 	}
-	seed->start = (seed->start + 7919) % seed->world->agent_count;
+	seed->start = (seed->start + 7919) % seed->agent_count;
 	base_bug(pthread_mutex_unlock(&seed->lock) != 0);
-	return best;
+	if (!best) {
+		user->tally->refused++;
+		return lease_refused(lease);
+	}
+	lease->agent.idx = (uint32_t)(best - seed->agent);
+	lease->slot = UINT32_MAX; /* it only counts */
+	return true;
 }
 
-static void seed_free(struct seed *seed, struct text id)
+/* By the agent's name, as the replaced one does. */
+static void seed_give(void *self, struct reg_lease *lease)
 {
+	struct seed *seed = ((struct seed_user *)self)->seed;
 	struct seed_agent *agent;
+	struct text id;
 
+	if (lease_none(lease))
+		return;
+	id = seed->agent[lease->agent.idx].id;
 	base_bug(pthread_mutex_lock(&seed->lock) != 0);
 	agent = seed->buckets[text_hash(id) & seed->bucket_mask];
 	while (agent && !text_equal(agent->id, id))
@@ -124,136 +146,85 @@ static void seed_free(struct seed *seed, struct text id)
 	base_bug(pthread_mutex_unlock(&seed->lock) != 0);
 }
 
-static struct seed_agent *agent_new(const struct world_agent *from)
-{
-	struct seed_agent *agent = calloc(1, sizeof(*agent));
+SUBJECT_PAIRS(seed)
 
-	base_bug(!agent);
+static void agent_init(struct seed_agent *agent, const struct world *world, uint32_t idx)
+{
+	const struct world_agent *from = &world->agents[idx];
+
 	agent->id = text_new(from->name);
 	agent->ns = text_new(WORLD_NAMESPACE);
 	agent->pool = text_new(WORLD_POOL);
-	agent->capacity = (int32_t)from->slots;
-	agent->allocated = (int32_t)from->held;
+	agent->capacity = WORLD_SLOTS;
+	agent->allocated = (int32_t)world_base_of(world, idx);
 	agent->image_count = WORLD_IMAGES_PER_AGENT;
 	for (uint32_t i = 0; i < WORLD_IMAGES_PER_AGENT; i++)
 		agent->images[i] = text_new(world_image(from->images[i]));
-	return agent;
 }
 
-static void seed_reserve(void *self)
+static void *seed_new(const struct world *world)
 {
-	static const struct text ns = {WORLD_NAMESPACE, sizeof(WORLD_NAMESPACE) - 1};
-	static const struct text pool = {WORLD_POOL, sizeof(WORLD_POOL) - 1};
-	struct seed *seed = self;
+	uint32_t count = world->spec.agents;
+	struct seed *seed = shared_memory(sizeof(*seed) + count * sizeof(seed->agent[0]));
 
-	base_bug(!seed_allocate(seed, ns, pool, seed->wanted[seed->next_image], &seed->fresh));
-	seed->next_image = (seed->next_image + 1) % WORLD_WANTED;
-}
-
-static void seed_release(void *self)
-{
-	struct seed *seed = self;
-
-	seed_free(seed, seed->ring[seed->oldest].id);
-	seed->ring[seed->oldest] = seed->fresh;
-	seed->oldest = (seed->oldest + 1) % WORLD_RING;
-}
-
-static void seed_pairs(void *self, uint32_t n)
-{
-	for (uint32_t i = 0; i < n; i++) {
-		seed_reserve(self);
-		seed_release(self);
-	}
-}
-
-static void add_agents(struct seed *seed)
-{
-	uint32_t count = seed->world->agent_count;
-
-	for (uint32_t i = 0; i < count; i++) {
-		struct seed_agent *agent = agent_new(&seed->world->agents[i]);
-		uint32_t bucket = text_hash(agent->id) & seed->bucket_mask;
-
-		agent->next_of_bucket = seed->buckets[bucket];
-		seed->buckets[bucket] = agent;
-		/* count and 7919 have no common divisor for the counts in use, so every place is
-		 * filled once */
-		seed->agents[(uint64_t)i * 7919 % count] = agent;
-	}
-}
-
-static void *seed_open(uint32_t agents)
-{
-	struct seed *seed = calloc(1, sizeof(*seed));
-
-	base_bug(!seed || agents % 7919 == 0);
-	seed->world = world_new(agents);
-	for (seed->bucket_mask = 1; seed->bucket_mask < agents; seed->bucket_mask *= 2)
+	base_bug(count % 7919 == 0);
+	shared_lock_init(&seed->lock);
+	seed->agent_count = count;
+	for (seed->bucket_mask = 1; seed->bucket_mask < count; seed->bucket_mask *= 2)
 		;
-	seed->buckets = calloc(seed->bucket_mask, sizeof(struct seed_agent *));
-	seed->bucket_mask--;
-	seed->agents = calloc(agents, sizeof(struct seed_agent *));
+	seed->buckets = calloc(seed->bucket_mask--, sizeof(struct seed_agent *));
+	seed->agents = calloc(count, sizeof(struct seed_agent *));
 	base_bug(!seed->buckets || !seed->agents);
-	base_bug(pthread_mutex_init(&seed->lock, NULL) != 0);
-	for (uint32_t i = 0; i < WORLD_WANTED; i++)
-		seed->wanted[i] = text_new(world_image(i));
-	add_agents(seed);
-	for (uint32_t i = 0; i < WORLD_RING; i++) {
-		seed_reserve(seed);
-		seed->ring[i] = seed->fresh;
+	for (uint32_t i = 0; i < WORLD_IMAGES; i++)
+		seed->images[i] = text_new(world_image(i));
+	for (uint32_t i = 0; i < count; i++) {
+		struct seed_agent *agent = &seed->agent[i];
+		struct seed_agent **bucket;
+
+		agent_init(agent, world, i);
+		bucket = &seed->buckets[text_hash(agent->id) & seed->bucket_mask];
+		agent->next_of_bucket = *bucket;
+		*bucket = agent;
+		/* count and 7919 have no common divisor, so every place is filled once */
+		seed->agents[(uint64_t)i * 7919 % count] = agent;
 	}
 	return seed;
 }
 
-static uint64_t seed_unbalanced(void *self)
+static void *seed_enter(const struct seat *seat)
 {
-	const struct seed *seed = self;
-	uint64_t sum = 0, wrong = 0;
+	struct seed_user *user = calloc(1, sizeof(*user));
 
-	for (uint32_t i = 0; i < seed->world->agent_count; i++) {
-		const struct seed_agent *agent = seed->agents[i];
-
-		sum += (uint32_t)agent->allocated;
-		wrong += agent->allocated < 0 || agent->allocated > agent->capacity;
-	}
-	return wrong +
-	       (sum > seed->world->fill ? sum - seed->world->fill : seed->world->fill - sum);
+	base_bug(!user);
+	user->seed = seat->shared;
+	user->world = seat->world;
+	user->draw = seat->idx * 997;
+	user->tally = seat->tally;
+	return user;
 }
 
-static uint64_t seed_close(void *self)
+static uint64_t seed_unbalanced(const void *shared, const struct world *world)
 {
-	struct seed *seed = self;
-	uint64_t wrong = seed_unbalanced(self);
+	const struct seed *seed = shared;
+	uint64_t wrong = 0;
 
-	for (uint32_t i = 0; i < seed->world->agent_count; i++) {
-		struct seed_agent *agent = seed->agents[i];
+	for (uint32_t i = 0; i < seed->agent_count; i++) {
+		int64_t more = seed->agent[i].allocated - (int64_t)world_base_of(world, i);
 
-		for (uint32_t j = 0; j < agent->image_count; j++)
-			free((void *)(uintptr_t)agent->images[j].p);
-		free((void *)(uintptr_t)agent->id.p);
-		free((void *)(uintptr_t)agent->ns.p);
-		free((void *)(uintptr_t)agent->pool.p);
-		free(agent);
+		wrong += (uint64_t)(more < 0 ? -more : more);
 	}
-	for (uint32_t i = 0; i < WORLD_WANTED; i++)
-		free((void *)(uintptr_t)seed->wanted[i].p);
-	free(seed->agents);
-	free(seed->buckets);
-	world_free(seed->world);
-	free(seed);
 	return wrong;
 }
 
 const struct subject subject_seed = {
 	.name = "seed_algorithm",
-	.what = "placement as the replaced registry does it: one mutex, strings compared, 8 images "
-		"per agent",
-	.by_agents = true,
-	.open = seed_open,
+	.what = "as the replaced registry places: one mutex, strings compared, 8 images per agent",
+	.ring = 16, /* filling a larger one would take longer than measuring */
+	.shared_new = seed_new,
+	.enter = seed_enter,
 	.pairs = seed_pairs,
-	.reserve = seed_reserve,
-	.release = seed_release,
+	.take = seed_take,
+	.give = seed_give,
+	.leave = free,
 	.unbalanced = seed_unbalanced,
-	.close = seed_close,
 };

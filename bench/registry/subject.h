@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What is measured, behind one table of functions, so that every algorithm meets the same agents,
- * the same fill, the same ring of held leases and the same clock. Included from C++ (main.cc).
+ * What is measured, behind one table of functions: every algorithm meets the same agents, the same
+ * fill, the same ring of held leases and the same clock. One pair gives back the oldest lease of
+ * the ring and takes a new one in its place.
  */
 #ifndef BENCH_SUBJECT_H
 #define BENCH_SUBJECT_H
@@ -9,101 +10,124 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#ifdef __cplusplus
-extern "C" {
-#endif
-
-/* ---- the agents that each subject is given (world.c) ---- */
+#include "registry/registry.h"
+#include "world.h"
 
 enum {
-	WORLD_IMAGES_PER_AGENT = 8,
-	WORLD_WANTED =
-		2, /* images that requests ask for in turn; each is on one half of the agents */
-	WORLD_OTHERS = 62, /* images that nobody asks for */
-	WORLD_RING = 256,  /* leases in the ring */
+	SEATS_MAX = 16,	 /* processes of a case */
+	RING_MAX = 4096, /* leases of one process */
+	UNIT_MAX = 1000, /* members of a batch */
+	PREPARED = 256,	 /* requests that are ready before the clock starts */
 };
 
-struct world_agent {
-	char name[32];
-	uint32_t slots; /* 16..64 */
-	uint32_t held;	/* of the fill without a ring, as lowest-load-first leaves it */
-	uint8_t images[WORLD_IMAGES_PER_AGENT]; /* indexes for world_image(); one of them is a
-						   wanted one */
+/* What one process counted in a stint, in memory shared with the parent. */
+struct tally {
+	uint64_t takes;
+	uint64_t refused;	     /* no capacity */
+	uint64_t refused_while_free; /* of these: a slot was certainly free throughout the call */
+	uint64_t conflicts;	     /* every agent had one of the ports in use */
+	uint64_t misses;	     /* placed where the image is not */
+	uint64_t misses_with_room;   /* of these: one with the image certainly had room */
 };
 
-struct world {
-	uint32_t agent_count;
-	uint32_t fill; /* sandboxes held while measuring: a quarter of all slots */
-	struct world_agent *agents;
+/* The leases of one process. Releases of one's own: src and dst are one array. Foreign releases:
+ * src is what the neighbour took in its last round, and the arrays change places at the end. */
+struct ring {
+	struct reg_lease *src, *dst;
+	uint32_t size, pos;
+	struct reg_lease *mine[2], *neighbours[2];
+	uint32_t round;
+	bool foreign;
+	struct tally *tally;
 };
 
-#define WORLD_NAMESPACE "default"
-#define WORLD_POOL	"default-pool"
+void ring_init(struct ring *ring, struct reg_lease (*all)[2][RING_MAX], uint32_t seat,
+	       uint32_t seats, uint32_t size, bool foreign);
+void ring_turn(struct ring *ring);
+/* The i-th lease that this process has taken and nobody has given back. */
+struct reg_lease *ring_live(struct ring *ring, uint32_t i);
 
-/* The same agents at each call with the same count. Aborts when out of memory. gives. */
-struct world *world_new(uint32_t agents);
-struct world *world_free(struct world *world);
-/* Canonical reference; 0..WORLD_WANTED-1 are the wanted ones. */
-const char *world_image(uint32_t idx);
+static inline void ring_next(struct ring *ring, uint32_t by)
+{
+	ring->pos += by;
+	if (ring->pos == ring->size)
+		ring_turn(ring);
+}
 
-/* ---- one algorithm ---- */
+/* One process of a stint. */
+struct seat {
+	uint32_t idx, count;
+	const struct world *world;
+	struct reg *reg; /* attached by this process */
+	void *shared;	 /* what shared_new returned */
+	uint32_t lease_count;
+	/* free slots that nobody can have taken while a call runs, at least: of agents with each
+	 * image, and of all */
+	const uint64_t *image_room;
+	uint64_t room;
+	struct tally *tally;
+};
 
 struct subject {
 	const char *name;
-	const char *what; /* one line for --list */
-	bool by_agents;	  /* measured for each number of agents */
-	/* Builds the agents and fills them; aborts when it can't. Subjects may share what they
-	 * build. */
-	void *(*open)(uint32_t agents);
-	/* Anything that a caller would have ready (names, ids) for the next n reserves. Not timed.
-	 */
+	const char *what;
+	uint32_t ring;	    /* leases at most; 0: the share of what circulates */
+	uint32_t unit;	    /* members that one take takes; 0: 1 */
+	bool arena;	    /* runs on the registry */
+	bool hidden;	    /* its leases have no keys: the books don't count them */
+	bool takes;	    /* takes alone are timed, what gives back is not */
+	bool checks;	    /* finds violations; its times mean nothing */
+	uint32_t block_max; /* pairs between two looks at the clock; 0: PREPARED */
+	/* In the parent before the processes exist: memory that they will share. NULL: none. */
+	void *(*shared_new)(const struct world *world);
+	/* In each process at the start of a stint. */
+	void *(*enter)(const struct seat *seat);
+	/* What a caller has ready (names, ids) for the next n takes. Not timed. NULL: nothing. */
 	void (*prepare)(void *self, uint32_t n);
-	/* n times: reserve a fresh one, release the oldest of the ring and put the fresh one in its
-	 * place. */
-	void (*pairs)(void *self, uint32_t n);
-	/* The halves of a pair, to be timed singly. */
-	void (*reserve)(void *self);
-	void (*release)(void *self);
-	/* Between cases: what the books say that they should not. 0: they balance. */
-	uint64_t (*unbalanced)(void *self);
-	/* Releases everything; what is left then is counted, too. */
-	uint64_t (*close)(void *self);
+	void (*pairs)(void *self, struct ring *ring, uint32_t n);
+	/* The halves, for filling the ring and for single timing. A refused take leaves leases of
+	 * agent UINT32_MAX, which give ignores. */
+	bool (*take)(void *self, struct reg_lease *lease);
+	void (*give)(void *self, struct reg_lease *lease);
+	void (*leave)(void *self);
+	/* In the parent, when all have left: slots too many, too few, or twice. NULL: see arena. */
+	uint64_t (*unbalanced)(const void *shared, const struct world *world);
 };
 
-/* Ends with NULL. */
-extern const struct subject *const subjects[];
-
-extern const struct subject subject_cas, subject_seed, subject_fast_scan;
-extern const struct subject subject_alone, subject_full, subject_full_cold;
-
-/* ---- timing (measure.c) ---- */
-
-struct quantiles {
-	uint64_t p50, p90, p99, p999, max;
-};
-
-struct measurement {
-	uint32_t pairs_per_block;
-	struct quantiles reserve, release,
-		pair; /* ns, each singly timed; a clock read is in each */
-	uint32_t samples;
-	uint64_t unbalanced;
-};
-
-/* Median of back-to-back clock reads. */
-uint64_t measure_clock_cost_ns(void);
-/* Pairs that take about block_ns together; at least 1. */
-uint32_t measure_block_size(const struct subject *subject, void *self, uint64_t block_ns);
-/* Prepares and times one block; returns its ns. */
-uint64_t measure_block(const struct subject *subject, void *self, uint32_t pairs);
-/* Times single operations for at most budget_ns and fills all of *ret but unbalanced. */
-void measure_singly(const struct subject *subject, void *self, uint64_t budget_ns,
-		    struct measurement *ret);
-/* Median; sorts. */
-double measure_median(double *values, uint32_t count);
-
-#ifdef __cplusplus
+static inline bool lease_none(const struct reg_lease *lease)
+{
+	return lease->agent.idx == UINT32_MAX;
 }
-#endif
+
+static inline bool lease_refused(struct reg_lease *lease)
+{
+	lease->agent.idx = UINT32_MAX;
+	return false;
+}
+
+/* A subject's loop, with its halves called directly. */
+#define SUBJECT_PAIRS(prefix)                                                                      \
+	static void prefix##_pairs(void *self, struct ring *ring, uint32_t n)                      \
+	{                                                                                          \
+		for (uint32_t i = 0; i < n; i++) {                                                 \
+			prefix##_give(self, &ring->src[ring->pos]);                                \
+			(void)prefix##_take(self, &ring->dst[ring->pos]);                          \
+			ring_next(ring, 1);                                                        \
+		}                                                                                  \
+	}
+
+/* Anonymous memory that children share, touched. Aborts when there is none. */
+void *shared_memory(uint64_t bytes);
+
+/* NULL: no such one. */
+const struct subject *subject_find(const char *name);
+
+extern const struct subject subject_cas_pair, subject_cas_bare, subject_cas_private,
+	subject_cas_contended;
+extern const struct subject subject_seed, subject_fast_scan, subject_best_of_three;
+extern const struct subject subject_stripes_slot, subject_stripes_full;
+extern const struct subject subject_slot, subject_full, subject_full_cold, subject_life;
+extern const struct subject subject_batch64, subject_singles64, subject_gang1000;
+extern const struct subject subject_checker;
 
 #endif

@@ -1,20 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The agents of a run, by a generator with a fixed seed: 16..64 slots, 8 images each, every wanted
- * image on one half. */
+/* The agents and requests of a case, by a generator with a fixed seed. */
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/err.h"
-#include "subject.h"
+#include "world.h"
 
-static uint64_t next_random(uint64_t *state)
+const char *world_images_name(enum world_images images)
 {
-	/* splitmix64, public domain (S. Vigna) */
-	uint64_t z = (*state += UINT64_C(0x9e3779b97f4a7c15));
+	static const char *const names[IMAGES_MAX] = {"all", "uniform", "zipf", "hot", "none"};
 
-	z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-	z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-	return z ^ (z >> 31);
+	return names[images];
 }
 
 const char *world_image(uint32_t idx)
@@ -23,65 +19,131 @@ const char *world_image(uint32_t idx)
 					    "golang",  "browser",   "pytorch",	"rust",
 					    "jupyter", "ruby",	    "postgres", "lean",
 					    "java",    "android",   "verilog",	"ubuntu"};
-	static char refs[WORLD_WANTED + WORLD_OTHERS][64];
+	static char refs[WORLD_IMAGES][64];
 
-	base_bug(idx >= WORLD_WANTED + WORLD_OTHERS);
+	base_bug(idx >= WORLD_IMAGES);
 	if (refs[idx][0] == '\0')
 		(void)snprintf(refs[idx], sizeof(refs[idx]), "registry.example.com/team/%s:%u",
 			       names[idx % 16], 3 + idx / 16);
 	return refs[idx];
 }
 
-/* Which half an agent belongs to is drawn, so that the halves are spread over the tables. */
-static void fill_agent(struct world_agent *agent, uint32_t idx, uint64_t *state)
+/* Image i with a weight of 1 / (i + 1). */
+static uint32_t zipf_draw(uint64_t *state)
 {
-	uint32_t wanted_at = (uint32_t)(next_random(state) % WORLD_IMAGES_PER_AGENT);
-	uint32_t other = (uint32_t)(next_random(state) % WORLD_OTHERS);
+	static double sums[WORLD_IMAGES];
+	double at;
+	uint32_t i = 0;
 
-	(void)snprintf(agent->name, sizeof(agent->name), "agent-%05u-%04x", idx,
-		       (unsigned int)(next_random(state) & 0xffff));
-	agent->slots = 16 + (uint32_t)(next_random(state) % 49);
-	for (uint32_t i = 0; i < WORLD_IMAGES_PER_AGENT; i++)
-		agent->images[i] = (uint8_t)(WORLD_WANTED + (other + i * 7) % WORLD_OTHERS);
-	agent->images[wanted_at] = (uint8_t)(next_random(state) % WORLD_WANTED);
+	if (sums[0] == 0)
+		for (uint32_t k = 0; k < WORLD_IMAGES; k++)
+			sums[k] = (k ? sums[k - 1] : 0) + 1.0 / (k + 1);
+	at = (double)(world_random(state) >> 11) * 0x1p-53 * sums[WORLD_IMAGES - 1];
+	while (i < WORLD_IMAGES - 1 && sums[i] <= at)
+		i++;
+	return i;
 }
 
-/* Levels the loads. A quarter of at least 16 slots each on average is far below what any agent has,
- * so all reach one level. */
-static void fill_world(struct world *world)
+static uint32_t request_image(enum world_images images, uint64_t *state)
 {
-	uint32_t left = world->fill - WORLD_RING;
-
-	for (uint32_t i = 0; i < world->agent_count; i++) {
-		struct world_agent *agent = &world->agents[i];
-
-		agent->held = left / world->agent_count + (i < left % world->agent_count);
-		base_bug(agent->held > agent->slots);
+	switch (images) {
+	case IMAGES_UNIFORM:
+		return (uint32_t)(world_random(state) % 16);
+	case IMAGES_ZIPF:
+		return zipf_draw(state);
+	case IMAGES_NONE:
+		return WORLD_IMAGES - 1;
+	default:
+		return 0;
 	}
 }
 
-struct world *world_new(uint32_t agents)
+/* One of the images that an agent has beside those that the case gives it. */
+static uint32_t agent_image(enum world_images images, uint64_t *state)
+{
+	switch (images) {
+	case IMAGES_UNIFORM:
+		return (uint32_t)(world_random(state) % 16);
+	case IMAGES_ZIPF:
+		return zipf_draw(state);
+	default:
+		return 1 + (uint32_t)(world_random(state) % (WORLD_IMAGES - 2));
+	}
+}
+
+static void fill_agent(struct world_agent *agent, uint32_t idx, const struct world_spec *spec,
+		       uint64_t *state)
+{
+	uint32_t n = 0;
+
+	(void)snprintf(agent->name, sizeof(agent->name), "agent-%06u-%04x", idx,
+		       (unsigned int)(world_random(state) & 0xffff));
+	/* one of a hundred, spread over the table */
+	if (spec->images == IMAGES_ALL || (spec->images == IMAGES_HOT && idx % 100 == 37))
+		agent->images[n++] = 0;
+	agent->image_bits = n;
+	while (n < WORLD_IMAGES_PER_AGENT) {
+		uint32_t image = agent_image(spec->images, state);
+
+		if (agent->image_bits >> image & 1)
+			continue;
+		agent->image_bits |= UINT64_C(1) << image;
+		agent->images[n++] = (uint8_t)image;
+	}
+}
+
+static void fill_counts(struct world *world)
+{
+	const struct world_spec *spec = &world->spec;
+
+	world->slots = (uint64_t)spec->agents * WORLD_SLOTS;
+	world->fill = spec->free_slots >= 0 ? world->slots - (uint64_t)spec->free_slots
+					    : world->slots * spec->fill_percent / 100;
+	world->circulating = spec->still ? 0 : WORLD_CIRCULATING;
+	while (world->circulating > world->fill / 2)
+		world->circulating /= 2;
+}
+
+struct world *world_new(const struct world_spec *spec)
 {
 	struct world *world = calloc(1, sizeof(*world));
-	uint64_t state = 42, slots = 0;
+	uint64_t state = 42;
 
 	base_bug(!world);
-	world->agent_count = agents;
-	world->agents = calloc(agents, sizeof(*world->agents));
-	base_bug(!world->agents);
-	for (uint32_t i = 0; i < agents; i++) {
-		fill_agent(&world->agents[i], i, &state);
-		slots += world->agents[i].slots;
-	}
-	world->fill = (uint32_t)(slots / 4);
-	fill_world(world);
+	world->spec = *spec;
+	world->agents = calloc(spec->agents, sizeof(*world->agents));
+	world->by_id = calloc(WORLD_AGENTS_MAX, sizeof(*world->by_id));
+	base_bug(!world->agents || !world->by_id);
+	for (uint32_t i = 0; i < spec->agents; i++)
+		fill_agent(&world->agents[i], i, spec, &state);
+	for (uint32_t i = 0; i < WORLD_DRAWS; i++)
+		world->draws[i] = (uint8_t)request_image(spec->images, &state);
+	fill_counts(world);
 	return world;
+}
+
+uint32_t world_image_agents(const struct world *world, uint32_t image)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < world->spec.agents; i++)
+		count += world->agents[i].image_bits >> image & 1;
+	return count;
+}
+
+uint32_t world_base_of(const struct world *world, uint32_t idx)
+{
+	uint64_t base = world->fill - world->circulating, agents = world->spec.agents;
+
+	return (uint32_t)(base / agents + (idx < base % agents));
 }
 
 struct world *world_free(struct world *world)
 {
-	if (world)
+	if (world) {
 		free(world->agents);
+		free(world->by_id);
+	}
 	free(world);
 	return NULL;
 }
