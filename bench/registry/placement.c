@@ -91,18 +91,15 @@ static void join_agents(struct reg_self *me, const struct spec *spec)
 	}
 }
 
-/* A hidden record: claimed, never published. */
-static uint32_t record_new(struct reg_self *me, uint32_t pool)
+/* A hidden record: claimed, never published, without ports. */
+static uint32_t record_new(struct reg_self *me)
 {
-	static uint32_t count;
-	char id[40];
-	struct reg_request req = {.ns = ns, .pool = pool_name, .image = image_name, .id = id};
-	reg_sandbox_id sandbox;
+	uint64_t word;
+	uint32_t idx;
 
-	(void)snprintf(id, sizeof(id), "%d-%u", (int)getpid(), count++);
-	req.name = id;
-	must(reg__rec_new(me, &req, pool, 1, &sandbox), "reg__rec_new");
-	return sandbox.idx;
+	must(reg__cell_take(me, CELLS_RECORDS, REG_CLAIMED, 0, REG_LIMIT_SANDBOXES, &idx, &word),
+	     "a record");
+	return idx;
 }
 
 static uint64_t slots_with_image(const struct spec *spec)
@@ -123,7 +120,7 @@ static void fill(struct reg_self *me, const struct spec *spec)
 
 	base_bug(!reg__find_pool(me->reg, ns, pool_name, &pool));
 	base_bug(!reg__find_image(me->reg, image_name, &image));
-	record = record_new(me, pool);
+	record = record_new(me);
 	if (spec->one_free)
 		n = slots_with_image(spec) - spec->processes;
 	for (uint64_t i = 0; i < n; i++)
@@ -265,7 +262,7 @@ static void worker_registry(struct worker *w)
 	must(reg_join(w->reg, spec->dense ? REG_KIND_TOOL : REG_KIND_WORKER, &w->me), "reg_join");
 	base_bug(!reg__find_pool(w->reg, ns, pool_name, &w->pool));
 	base_bug(!reg__find_image(w->reg, image_name, &w->image));
-	w->shared->record[w->rank] = record_new(w->me, w->pool);
+	w->shared->record[w->rank] = record_new(w->me);
 	start_together(w->shared); /* all have joined */
 	for (uint32_t i = 0; i < (spec->one_free ? 1 : RING); i++) {
 		struct reg_lease l;

@@ -323,6 +323,7 @@ static struct reg *reg_new(const char *path)
 		return NULL;
 	reg->fd = -1;
 	reg->wide = __builtin_cpu_supports("avx512bw");
+	reg->popcnt = __builtin_cpu_supports("popcnt");
 	pthread_mutex_init(&reg->roles, NULL);
 	reg->path = strdup(path);
 	if (!reg->path) {

@@ -20,8 +20,13 @@ struct reg_floor *reg__floor_of(struct reg_self *me, uint32_t pool, uint32_t ima
 	struct reg_floor *f = &me->floors.of[i];
 
 	if (__builtin_expect(f->pool != pool || f->image != image || f->moves != moves, 0)) {
-		*f = (struct reg_floor){
-			.pool = pool, .image = image, .moves = moves, .stripe = me->rotor / 64};
+		*f = (struct reg_floor){.pool = pool,
+					.image = image,
+					.moves = moves,
+					.members = image == REG_NIL
+							   ? reg__pool_bits(me->reg, pool)
+							   : reg__image_bits(me->reg, image),
+					.stripe = me->rotor / 64};
 		me->floors.value[i] = 0;
 	}
 	return f;
@@ -29,13 +34,16 @@ struct reg_floor *reg__floor_of(struct reg_self *me, uint32_t pool, uint32_t ima
 
 void reg__floors_void(struct reg_self *me)
 {
-	for (uint32_t i = 0; i < FLOORS; i++)
+	for (uint32_t i = 0; i < FLOORS; i++) {
 		me->floors.of[i].pool = REG_NIL;
+		me->floors.value[i] = 0;
+	}
 }
 
 void reg__floor_raise(struct reg_self *me, struct reg_floor *f, int16_t to)
 {
 	me->floors.value[f - me->floors.of] = (uint16_t)to;
+	f->sunk = false;
 	f->fresh_count = 0; /* of before the pass, which has looked at them too */
 }
 
@@ -100,31 +108,32 @@ void reg__floors_fresh(struct reg_self *me, uint32_t pool, uint32_t agent, int16
 	for (uint32_t bits = not_below(&me->floors, load); bits; bits &= bits - 1) {
 		uint32_t i = (uint32_t)__builtin_ctz(bits);
 		struct reg_floor *f = &me->floors.of[i];
-		const a64 *image;
 
-		if (f->pool != pool)
+		/* relaxed: a member that comes later voids the floor */
+		if (f->pool != pool ||
+		    !(atomic_load_explicit(&f->members[agent / 64], memory_order_relaxed) >>
+			      (agent % 64) &
+		      1))
 			continue;
-		image = f->image == REG_NIL ? NULL : reg__image_bits(me->reg, f->image);
-		/* relaxed: an image that comes later voids the floor */
-		if (f->image != REG_NIL &&
-		    (!image || !(atomic_load_explicit(&image[agent / 64], memory_order_relaxed) >>
-					 (agent % 64) &
-				 1)))
+		if (f->fresh_count && f->fresh[f->fresh_count - 1] == agent) {
+			f->sunk |= load < (int16_t)me->floors.value[i];
 			continue;
-		if (f->fresh_count && f->fresh[f->fresh_count - 1] == agent)
-			continue;
+		}
 		if (f->fresh_count == FRESH)
 			fresh_drop(me, f, i);
 		f->fresh[f->fresh_count++] = agent;
+		f->sunk |= load < (int16_t)me->floors.value[i];
 	}
 }
 
-uint32_t reg__floor_fresh(struct reg_self *me, struct reg_floor *f, const struct choice *c,
-			  int16_t *ret_hint)
+/* All of them, for the lowest; keeps those that are not above the floor. */
+static uint32_t fresh_lowest(struct reg_self *me, struct reg_floor *f, const struct choice *c,
+			     int16_t *best)
 {
-	int16_t limit = floor_value(me, f), best = REG_HINT_FULL;
+	int16_t limit = floor_value(me, f);
 	uint32_t agent = REG_NIL, kept = 0;
 
+	f->sunk = false;
 	for (uint32_t k = 0; k < f->fresh_count; k++) {
 		uint32_t a = f->fresh[k];
 		/* relaxed: a hint */
@@ -132,13 +141,35 @@ uint32_t reg__floor_fresh(struct reg_self *me, struct reg_floor *f, const struct
 
 		if (hint > limit || hint == REG_HINT_FULL)
 			continue; /* taken again */
+		f->sunk |= hint < limit;
 		f->fresh[kept++] = a;
-		if (hint < best && choice_has(c, a)) {
-			best = hint;
+		if (hint < *best && choice_has(c, a)) {
+			*best = hint;
 			agent = a;
 		}
 	}
 	f->fresh_count = kept;
-	*ret_hint = best;
 	return agent;
+}
+
+uint32_t reg__floor_fresh(struct reg_self *me, struct reg_floor *f, const struct choice *c,
+			  int16_t *ret_hint)
+{
+	int16_t limit = floor_value(me, f);
+
+	*ret_hint = REG_HINT_FULL;
+	if (__builtin_expect(f->sunk, 0))
+		return fresh_lowest(me, f, c, ret_hint);
+	while (f->fresh_count) { /* none is below the floor: the last one at it will do */
+		uint32_t a = f->fresh[f->fresh_count - 1];
+		/* relaxed: a hint */
+		int16_t hint = atomic_load_explicit(reg__hint(me->reg, a), memory_order_relaxed);
+
+		if (hint <= limit && hint != REG_HINT_FULL && choice_has(c, a)) {
+			*ret_hint = hint;
+			return a;
+		}
+		f->fresh_count--;
+	}
+	return REG_NIL;
 }

@@ -90,10 +90,25 @@ static void foreign_take(struct reg_self *me, uint32_t idx, struct reg_pool *poo
 		notice_leave(pool, home, notice);
 }
 
-void reg__foreign_take(struct reg_self *me, uint32_t idx)
+/* Some home has a notice: looks at the line as a whole. */
+static bool foreign_any(const struct reg_pool *pool)
 {
-	struct reg_pool *pool = reg__pool(me->reg, idx);
+#ifdef __SANITIZE_THREAD__
+	return pool != NULL;
+#else
+	/* unordered: a notice that is not seen yet is seen by the next search */
+	const __m128i *w = (const __m128i *)(uintptr_t)pool->foreign;
+	__m128i any = _mm_or_si128(_mm_or_si128(_mm_load_si128(w), _mm_load_si128(w + 1)),
+				   _mm_or_si128(_mm_load_si128(w + 2), _mm_load_si128(w + 3)));
 
+	return _mm_movemask_epi8(_mm_cmpeq_epi8(any, _mm_setzero_si128())) != 0xffff;
+#endif
+}
+
+void reg__foreign_take(struct reg_self *me, uint32_t idx, struct reg_pool *pool)
+{
+	if (__builtin_expect(!foreign_any(pool), 1))
+		return;
 	for (uint32_t homes = me->homes; homes; homes &= homes - 1) {
 		uint32_t home = (uint32_t)__builtin_ctz(homes);
 
@@ -257,15 +272,18 @@ void reg__pool_void(struct reg *reg, uint32_t idx)
 /* ---- a release ---- */
 
 /* Who dies in here has lowered the hint and not told everybody: his reaper voids what is known. */
-void reg__load_lowered(struct reg_self *me, uint32_t idx, uint32_t agent, int16_t load)
+void reg__load_lowered(struct reg_self *me, uint32_t idx, struct reg_pool *pool, uint32_t agent,
+		       int16_t load)
 {
-	struct reg_pool *pool = reg__pool(me->reg, idx);
+	/* acquire [N1]: pairs with reg__homes_move; after the hint: who lives there by now and has
+	 * not been told has passed over it later */
+	uint32_t homes = atomic_load_explicit(&me->reg->hdr->homes, memory_order_acquire);
 
 	if (load == REG_HINT_FULL || !pool)
 		return;
 	reg__floors_fresh(me, idx, agent, load);
 	lows_sink(me->reg, pool, agent, load);
-	if (!(me->homes >> home_of(agent) & 1))
+	if (homes + 1 != me->homes_seen || !(me->homes >> home_of(agent) & 1))
 		notice_leave(pool, home_of(agent), notice_make(load, agent / REG_STRIPE));
 }
 

@@ -43,7 +43,8 @@ struct reg {
 	bool grace_running;
 	a32 grace_stop;
 	struct reg *mapped_next;
-	bool wide; /* the processor compares 32 hints at once (AVX-512BW) */
+	bool popcnt; /* the processor counts bits */
+	bool wide;   /* the processor compares 32 hints at once (AVX-512BW) */
 };
 
 #define FULL_MEMOS 64
@@ -62,8 +63,10 @@ struct reg_full_memo {
 struct reg_floor {
 	uint32_t pool, image;
 	uint64_t moves;
-	uint32_t stripe; /* where the next search begins */
+	const a64 *members; /* the image's bitmap of agents, or the pool's */
+	uint32_t stripe;    /* where the next search begins */
 	uint32_t fresh_count;
+	bool sunk; /* one of fresh may be below the floor */
 	uint32_t fresh[FRESH];
 };
 struct reg_floors {
@@ -115,18 +118,24 @@ static inline void *reg__at(const struct reg *reg, enum reg_region region, uint6
 	return reg->base + reg->span[region].off + off;
 }
 
+static inline bool reg__ensured_at(const struct reg *reg, uint64_t chunk)
+{
+	const a64 *bits = (const a64 *)reg__at(reg, REGION_ENSURED, 0);
+
+	/* relaxed: a chunk once allocated stays so; who sees an old 0 treats it as empty or asks
+	 * the kernel again */
+	return atomic_load_explicit(&bits[chunk / 64], memory_order_relaxed) >> (chunk % 64) & 1;
+}
+
 /* Inline: a reservation asks dozens of times. */
 static inline bool reg__ensured(const struct reg *reg, uint64_t off, uint64_t len)
 {
-	const a64 *bits = (const a64 *)reg__at(reg, REGION_ENSURED, 0);
-	uint64_t last = (off + len - 1) >> REG_CHUNK_SHIFT;
+	uint64_t c = off >> REG_CHUNK_SHIFT, last = (off + len - 1) >> REG_CHUNK_SHIFT;
 
-	for (uint64_t c = off >> REG_CHUNK_SHIFT; c <= last; c++)
-		/* relaxed: a chunk once allocated stays so; who sees an old 0 treats it as empty or
-		 * asks the kernel again */
-		if (!(atomic_load_explicit(&bits[c / 64], memory_order_relaxed) >> (c % 64) & 1))
+	for (; __builtin_expect(c < last, 0); c++)
+		if (!reg__ensured_at(reg, c))
 			return false;
-	return true;
+	return reg__ensured_at(reg, last);
 }
 
 static inline uint64_t reg__off(const struct reg *reg, const void *p)
@@ -229,7 +238,10 @@ uint32_t reg__index_count(const struct reg *reg, enum reg_index_kind kind, uint3
 /* ---- slots.c ---- */
 a64 *reg__slot(const struct reg *reg, uint32_t agent, uint32_t slot); /* NULL: none */
 a64 *reg__mask(const struct reg *reg, uint32_t agent, uint32_t chunk);
-a16 *reg__hint(const struct reg *reg, uint32_t agent);
+static inline a16 *reg__hint(const struct reg *reg, uint32_t agent)
+{
+	return (a16 *)reg__at(reg, REGION_HINTS, (uint64_t)agent * sizeof(a16));
+}
 int16_t reg__hint_publish(struct reg *reg, uint32_t agent); /* returns it */
 uint32_t reg__agent_load(const struct reg *reg, const struct reg_agent *agent);
 /* How often a slot of it has been taken: the sum of the generations. For humans. */
@@ -259,9 +271,11 @@ void reg__homes_move(struct reg *reg);
 void reg__pool_void(struct reg *reg, uint32_t pool);
 /* A slot has become free: the agent's hint is load now. Tells those who may rely on a higher one.
  */
-void reg__load_lowered(struct reg_self *me, uint32_t pool, uint32_t agent, int16_t load);
+void reg__load_lowered(struct reg_self *me, uint32_t pool, struct reg_pool *row, uint32_t agent,
+		       int16_t load);
 
 /* ---- floors.c ---- */
+void reg__floors_void(struct reg_self *me);
 /* I have released a slot of that agent. */
 void reg__floors_fresh(struct reg_self *me, uint32_t pool, uint32_t agent, int16_t load);
 

@@ -177,6 +177,7 @@ static struct reg_self *self_new(struct reg *reg)
 		return NULL;
 	}
 	me->reg = reg;
+	reg__floors_void(me);
 	return me;
 }
 

@@ -273,10 +273,11 @@ static uint32_t nominate_by_score(struct reg_self *me, const struct search *s,
 {
 	int16_t hint, other_hint;
 	uint32_t agent = nominate(me, s, c, c->image ? s->image : REG_NIL, &hint), other;
+
+	if (__builtin_expect(!c->image || agent == REG_NIL || hint < IMAGE_MISSING, 1))
+		return agent;
 	struct choice any = *c;
 
-	if (!c->image || agent == REG_NIL || hint < IMAGE_MISSING)
-		return agent;
 	any.image = any.image_stripes = NULL;
 	other = nominate(me, s, &any, REG_NIL, &other_hint);
 	return other != REG_NIL && other_hint + IMAGE_MISSING < hint ? other : agent;
@@ -397,11 +398,11 @@ static struct reg_full_memo *memo_of(struct reg_self *me, uint32_t pool, uint32_
 static enum reg_status from_group(struct reg_self *me, struct search *s, const struct choice *c,
 				  uint32_t image, struct reg_lease *ret)
 {
-	struct reg_full_memo *memo = memo_of(me, s->pool, image);
 	enum reg_status st = by_hint(me, s, c, ret);
 
-	if (st != REG_STALE)
+	if (__builtin_expect(st != REG_STALE, 1))
 		return st;
+	struct reg_full_memo *memo = memo_of(me, s->pool, image);
 	bool look = release_under_way(me->reg, s->pool);
 	/* seq_cst [F1]: pairs with reg__pool_full_clear; after the look at the releasers */
 	uint64_t full = atomic_load_explicit(&s->row->full, memory_order_seq_cst);
@@ -428,7 +429,7 @@ static enum reg_status place(struct reg_self *me, struct search *s, struct choic
 	enum reg_status st = REG_STALE;
 
 	reg__homes_look(me);
-	reg__foreign_take(me, s->pool);
+	reg__foreign_take(me, s->pool, s->row);
 	if (s->port_count) {
 		memset(me->excluded, 0, c->stripes * sizeof(uint64_t));
 		c->excluded = me->excluded;

@@ -61,7 +61,7 @@ _Static_assert(REG_HOMES == 16, "the pattern repeats four times");
 /* Which homes are mine now; voids the floors when that has changed. */
 void reg__homes_look(struct reg_self *me);
 /* Takes what others have released at my homes of that pool: lowers the floors. */
-void reg__foreign_take(struct reg_self *me, uint32_t pool);
+void reg__foreign_take(struct reg_self *me, uint32_t idx, struct reg_pool *pool);
 /* No candidate of these homes has a lower load than what is returned; of a home in each of lows. */
 int16_t reg__low_of(const struct reg_pool *pool, uint32_t image, uint32_t homes,
 		    int16_t lows[REG_HOMES]);
@@ -77,7 +77,6 @@ bool reg__others_placing(struct reg_self *me);
 /* ---- floors.c ---- */
 /* What is known about the request's candidates at my homes, made anew when it is void. */
 struct reg_floor *reg__floor_of(struct reg_self *me, uint32_t pool, uint32_t image, uint64_t moves);
-void reg__floors_void(struct reg_self *me);
 /* A floor of that pool is at most this from now on, and worth a look at the stripe. */
 void reg__floors_sink(struct reg_self *me, uint32_t pool, int16_t load, uint32_t stripe);
 void reg__floor_raise(struct reg_self *me, struct reg_floor *floor, int16_t to);

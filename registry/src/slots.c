@@ -7,12 +7,7 @@
  */
 #include "internal.h"
 
-a16 *reg__hint(const struct reg *reg, uint32_t agent)
-{
-	return (a16 *)reg__at(reg, REGION_HINTS, (uint64_t)agent * sizeof(a16));
-}
-
-static uint32_t chunk_of(const struct reg_agent *agent, uint32_t chunk)
+static inline uint32_t chunk_of(const struct reg_agent *agent, uint32_t chunk)
 {
 	/* acquire [G1]: pairs with reg__agent_grow; the chunk's memory before its number */
 	uint32_t c = chunk < REG_AGENT_CHUNKS
@@ -22,43 +17,84 @@ static uint32_t chunk_of(const struct reg_agent *agent, uint32_t chunk)
 	return c - 1; /* UINT32_MAX: none */
 }
 
+static inline a64 *mask_at(const struct reg *reg, uint32_t chunk)
+{
+	return (a64 *)reg__at(reg, REGION_CHUNK_MASKS, (uint64_t)chunk * 8);
+}
+
+/* The words of a chunk's slots; NULL: none. */
+static inline a64 *words_at(const struct reg *reg, uint32_t chunk)
+{
+	uint64_t len = REG_CHUNK_SLOTS * 8;
+	uint64_t off = reg->span[REGION_CHUNK_SLOTS].off + chunk * len;
+
+	if (chunk >= reg->max[CELLS_CHUNKS] || !reg__ensured(reg, off, len))
+		return NULL;
+	return (a64 *)(void *)(reg->base + off);
+}
+
 a64 *reg__mask(const struct reg *reg, uint32_t agent, uint32_t chunk)
 {
 	const struct reg_agent *a = reg__agent(reg, agent);
 	uint32_t c = a ? chunk_of(a, chunk) : REG_NIL;
 
-	return c < reg->max[CELLS_CHUNKS] ? (a64 *)reg__at(reg, REGION_CHUNK_MASKS, (uint64_t)c * 8)
-					  : NULL;
+	return c < reg->max[CELLS_CHUNKS] ? mask_at(reg, c) : NULL;
 }
 
 a64 *reg__slot(const struct reg *reg, uint32_t agent, uint32_t slot)
 {
 	const struct reg_agent *a = reg__agent(reg, agent);
-	uint32_t c = a ? chunk_of(a, slot / REG_CHUNK_SLOTS) : REG_NIL;
-	uint64_t off = reg->span[REGION_CHUNK_SLOTS].off +
-		       ((uint64_t)c * REG_CHUNK_SLOTS + slot % REG_CHUNK_SLOTS) * 8;
+	a64 *words = a ? words_at(reg, chunk_of(a, slot / REG_CHUNK_SLOTS)) : NULL;
 
-	if (c >= reg->max[CELLS_CHUNKS] || !reg__ensured(reg, off, 8))
-		return NULL;
-	return (a64 *)(void *)(reg->base + off);
+	return words ? &words[slot % REG_CHUNK_SLOTS] : NULL;
 }
 
-uint32_t reg__agent_load(const struct reg *reg, const struct reg_agent *agent)
+static inline uint32_t bits_of(const struct reg *reg, uint64_t mask)
+{
+	if (__builtin_expect(reg->popcnt, 1)) {
+		uint64_t n;
+
+		__asm__("popcnt %1, %0" : "=r"(n) : "r"(mask) : "cc");
+		return (uint32_t)n;
+	}
+	return (uint32_t)__builtin_popcountll(mask);
+}
+
+static inline uint32_t mask_load(const struct reg *reg, uint32_t chunk)
+{
+	/* seq_cst [H1]: pairs with reg__hint_publish in other processes: the last to store looks
+	 * again */
+	return bits_of(reg, atomic_load_explicit(mask_at(reg, chunk), memory_order_seq_cst));
+}
+
+static __attribute__((noinline)) uint32_t load_of_rest(const struct reg *reg,
+						       const struct reg_agent *agent)
 {
 	uint32_t load = 0;
 
-	for (uint32_t i = 0; i < REG_AGENT_CHUNKS; i++) {
+	for (uint32_t i = 1; i < REG_AGENT_CHUNKS; i++) {
 		uint32_t c = chunk_of(agent, i);
 
 		if (c >= reg->max[CELLS_CHUNKS])
 			break;
-		/* seq_cst [H1]: pairs with reg__hint_publish in other processes: the last to store
-		 * looks again */
-		load += (uint32_t)__builtin_popcountll(atomic_load_explicit(
-			(a64 *)reg__at(reg, REGION_CHUNK_MASKS, (uint64_t)c * 8),
-			memory_order_seq_cst));
+		load += mask_load(reg, c);
 	}
 	return load;
+}
+
+/* Nearly all agents have one chunk. */
+static inline uint32_t load_of(const struct reg *reg, const struct reg_agent *agent)
+{
+	uint32_t c = chunk_of(agent, 0);
+
+	if (c >= reg->max[CELLS_CHUNKS])
+		return 0;
+	return mask_load(reg, c) + (chunk_of(agent, 1) == REG_NIL ? 0 : load_of_rest(reg, agent));
+}
+
+uint32_t reg__agent_load(const struct reg *reg, const struct reg_agent *agent)
+{
+	return load_of(reg, agent);
 }
 
 uint64_t reg__agent_taken(const struct reg *reg, uint32_t agent)
@@ -76,17 +112,17 @@ uint64_t reg__agent_taken(const struct reg *reg, uint32_t agent)
 	return taken;
 }
 
-static int16_t hint_make(uint64_t hot, uint32_t load)
+static inline int16_t hint_make(uint64_t hot, uint32_t load)
 {
 	return !hot_ready(hot) || load >= hot_slots(hot) ? REG_HINT_FULL : (int16_t)load;
 }
 
-static int16_t hint_of(const struct reg *reg, const struct reg_agent *agent)
+static inline int16_t hint_of(const struct reg *reg, const struct reg_agent *agent)
 {
 	/* seq_cst [H1] */
 	uint64_t hot = atomic_load_explicit(&agent->hot, memory_order_seq_cst);
 
-	return hint_make(hot, reg__agent_load(reg, agent));
+	return hint_make(hot, load_of(reg, agent));
 }
 
 /* Dying before the store or before the second look leaves a wrong hint; it heals when it is next
@@ -119,11 +155,11 @@ int16_t reg__hint_publish(struct reg *reg, uint32_t agent)
  * stored before, so either the hint is right or it mends it; who mends looks again after.
  * (Comparing with what the change itself returned would not do: tests/registry/model_hint.py.)
  */
-static void hint_predict(struct reg *reg, const struct reg_agent *a, uint32_t agent, int by)
+static inline void hint_predict(struct reg *reg, const struct reg_agent *a, uint32_t agent, int by)
 {
 	/* relaxed, all: checked again by hint_check */
 	uint64_t hot = atomic_load_explicit(&a->hot, memory_order_relaxed);
-	uint32_t load = reg__agent_load(reg, a);
+	uint32_t load = load_of(reg, a);
 
 	if (by > 0 || load)
 		load += (uint32_t)by;
@@ -131,7 +167,8 @@ static void hint_predict(struct reg *reg, const struct reg_agent *a, uint32_t ag
 }
 
 /* True when it had to be mended. */
-static bool hint_check(struct reg *reg, const struct reg_agent *a, uint32_t agent, int16_t *ret)
+static inline bool hint_check(struct reg *reg, const struct reg_agent *a, uint32_t agent,
+			      int16_t *ret)
 {
 	/* seq_cst [H1]: after the change of our bit, as the second look in reg__hint_publish */
 	*ret = atomic_load_explicit(reg__hint(reg, agent), memory_order_seq_cst);
@@ -146,7 +183,7 @@ static bool hint_check(struct reg *reg, const struct reg_agent *a, uint32_t agen
  * single second look is not enough (a release may stand between look and write while the next
  * holder comes and goes). True when something was mended.
  */
-static bool mask_settle(const a64 *slot, a64 *mask, uint64_t bit)
+static inline bool mask_settle(const a64 *slot, a64 *mask, uint64_t bit)
 {
 	for (bool mended = false;; mended = true) {
 		/* seq_cst [H2]: pairs with reg__slot_take, which changes the word before the bit */
@@ -204,10 +241,8 @@ void reg__room_begin(struct reg_self *me, uint32_t pool)
 	atomic_store_explicit(&me->part->releasing, pool + 1, memory_order_relaxed);
 }
 
-static void releasing_end(struct reg_self *me, uint32_t pool)
+static inline void releasing_end(struct reg_self *me, struct reg_pool *p)
 {
-	struct reg_pool *p = reg__pool(me->reg, pool);
-
 	if (p)
 		reg__pool_full_clear(p);
 	/* release [F2]: pairs with release_under_way; who no longer sees the mark sees the cleared
@@ -218,62 +253,101 @@ static void releasing_end(struct reg_self *me, uint32_t pool)
 void reg__room_end(struct reg_self *me, uint32_t pool)
 {
 	reg__pool_void(me->reg, pool);
-	releasing_end(me, pool);
+	releasing_end(me, reg__pool(me->reg, pool));
+}
+
+/* A slot and all that changes with it, looked up once. */
+struct seat {
+	struct reg_agent *a;
+	a64 *word, *mask;
+	uint32_t agent, slot;
+	uint64_t bit;
+};
+
+static inline bool seat_at(const struct reg *reg, struct reg_agent *a, uint32_t agent,
+			   uint32_t slot, struct seat *ret)
+{
+	uint32_t c = a ? chunk_of(a, slot / REG_CHUNK_SLOTS) : REG_NIL;
+	a64 *words = words_at(reg, c);
+
+	if (!words)
+		return false;
+	*ret = (struct seat){.a = a,
+			     .word = &words[slot % REG_CHUNK_SLOTS],
+			     .mask = mask_at(reg, c),
+			     .agent = agent,
+			     .slot = slot,
+			     .bit = UINT64_C(1) << (slot % REG_CHUNK_SLOTS)};
+	return true;
+}
+
+/* The hint that others had seen was perhaps too high. */
+static void seat_lowered(struct reg_self *me, const struct seat *s, int16_t hint)
+{
+	/* relaxed: a pool that it joins meanwhile is made void by the join */
+	uint32_t pool = atomic_load_explicit(&s->a->pool, memory_order_relaxed);
+
+	reg__load_lowered(me, pool, reg__pool(me->reg, pool), s->agent, hint);
 }
 
 /* FREE → RESERVED on exactly this word; mask bit and hint follow. Dying in between leaves both too
  * low: that costs others a failed nomination, which heals them. */
-bool reg__slot_take(struct reg_self *me, uint32_t agent, uint32_t slot, uint32_t record,
-		    uint32_t *ret_gen)
+static inline bool seat_take(struct reg_self *me, const struct seat *s, uint32_t record,
+			     uint32_t *ret_gen)
 {
-	const struct reg_agent *a = reg__agent(me->reg, agent);
-	a64 *word = reg__slot(me->reg, agent, slot), *mask = reg__mask(me->reg, agent, slot / 64);
-	int16_t hint;
-
-	if (!word || !mask)
-		return false;
 	/* relaxed: checked again by the CAS */
-	uint64_t w = atomic_load_explicit(word, memory_order_relaxed), next;
+	uint64_t w = atomic_load_explicit(s->word, memory_order_relaxed), next;
+	int16_t hint;
 
 	next = cell_take(w, SLOT_RESERVED, me->idx, record);
 #ifdef REG_BROKEN_SLOT_BY_MASK /* what the linearisability test has to find: the mask decides */
-	atomic_store_explicit(word, next, memory_order_seq_cst);
+	atomic_store_explicit(s->word, next, memory_order_seq_cst);
 #else
 	if (word_state(w) != SLOT_FREE)
 		return false;
 	/* seq_cst [S1] [H2]: the claim. Pairs with slot_give; from here the reaper finds it by our
 	 * index. */
-	if (!atomic_compare_exchange_strong_explicit(word, &w, next, memory_order_seq_cst,
+	if (!atomic_compare_exchange_strong_explicit(s->word, &w, next, memory_order_seq_cst,
 						     memory_order_relaxed))
 		return false;
 #endif
 	(void)FAILPOINT("reserve.slot-claimed");
-	hint_predict(me->reg, a, agent, 1);
+	hint_predict(me->reg, s->a, s->agent, 1);
 	/* seq_cst [H1] [H2]: the bit after the word; who frees the slot clears the bit and looks at
 	 * the word again */
-	atomic_fetch_or_explicit(mask, UINT64_C(1) << (slot % 64), memory_order_seq_cst);
+	atomic_fetch_or_explicit(s->mask, s->bit, memory_order_seq_cst);
 	(void)FAILPOINT("reserve.mask-taken");
-	if (hint_check(me->reg, a, agent, &hint)) /* perhaps it was too high: relaxed as in heal */
-		reg__load_lowered(me, atomic_load_explicit(&a->pool, memory_order_relaxed), agent,
-				  hint);
+	if (hint_check(me->reg, s->a, s->agent, &hint))
+		seat_lowered(me, s, hint);
 	(void)FAILPOINT("reserve.hint-published");
 	*ret_gen = word_gen(next);
 	return true;
 }
 
-/* One chunk by its mask bits, which nominate only. */
-static bool chunk_claim(struct reg_self *me, uint32_t agent, uint32_t chunk, uint64_t valid,
-			uint32_t record, uint32_t *ret_slot, uint32_t *ret_gen)
+bool reg__slot_take(struct reg_self *me, uint32_t agent, uint32_t slot, uint32_t record,
+		    uint32_t *ret_gen)
 {
-	a64 *mask = reg__mask(me->reg, agent, chunk);
+	struct seat s;
+
+	return seat_at(me->reg, reg__agent(me->reg, agent), agent, slot, &s) &&
+	       seat_take(me, &s, record, ret_gen);
+}
+
+/* One chunk by its mask bits, which nominate only. */
+static inline bool chunk_claim(struct reg_self *me, struct seat first, uint64_t valid,
+			       uint32_t record, uint32_t *ret_slot, uint32_t *ret_gen)
+{
 	/* relaxed: nominates only */
-	uint64_t used = mask ? atomic_load_explicit(mask, memory_order_relaxed) : ~UINT64_C(0);
+	for (valid &= ~atomic_load_explicit(first.mask, memory_order_relaxed); valid;
+	     valid &= valid - 1) {
+		uint32_t n = (uint32_t)__builtin_ctzll(valid);
+		struct seat s = first;
 
-	for (valid &= ~used; valid; valid &= valid - 1) {
-		uint32_t slot = chunk * 64 + (uint32_t)__builtin_ctzll(valid);
-
-		if (reg__slot_take(me, agent, slot, record, ret_gen)) {
-			*ret_slot = slot;
+		s.word += n;
+		s.slot += n;
+		s.bit <<= n;
+		if (seat_take(me, &s, record, ret_gen)) {
+			*ret_slot = s.slot;
 			return true;
 		}
 		reg__count(me, REG_COUNT_LOST_CAS);
@@ -284,7 +358,8 @@ static bool chunk_claim(struct reg_self *me, uint32_t agent, uint32_t chunk, uin
 bool reg__slot_claim(struct reg_self *me, uint32_t agent, uint32_t record, bool over,
 		     uint32_t *ret_slot, uint32_t *ret_gen)
 {
-	const struct reg_agent *a = reg__agent(me->reg, agent);
+	struct reg_agent *a = reg__agent(me->reg, agent);
+	struct seat first;
 	/* relaxed: a capacity as of some moment of the call */
 	uint64_t hot = a ? atomic_load_explicit(&a->hot, memory_order_relaxed) : 0;
 	uint32_t slots = over ? REG_SLOTS_PER_AGENT_MAX : hot_slots(hot);
@@ -295,14 +370,16 @@ bool reg__slot_claim(struct reg_self *me, uint32_t agent, uint32_t record, bool 
 		uint32_t left = slots - c * 64;
 		uint64_t valid = left >= 64 ? ~UINT64_C(0) : (UINT64_C(1) << left) - 1;
 
-		if (chunk_claim(me, agent, c, valid, record, ret_slot, ret_gen))
+		if (!seat_at(me->reg, a, agent, c * REG_CHUNK_SLOTS, &first))
+			continue;
+		if (chunk_claim(me, first, valid, record, ret_slot, ret_gen))
 			return true;
 	}
 	return false;
 }
 
 /* The word → FREE when it still is that record's. */
-static void slot_give(struct reg_self *me, a64 *word, uint32_t gen, uint32_t record)
+static inline void slot_give(struct reg_self *me, a64 *word, uint32_t gen, uint32_t record)
 {
 	/* relaxed: ours, or checked again by the CAS */
 	uint64_t w = atomic_load_explicit(word, memory_order_relaxed);
@@ -331,36 +408,36 @@ void reg__slot_free(struct reg_self *me, uint32_t agent, uint32_t slot, uint32_t
 		    uint32_t record)
 {
 	struct reg *reg = me->reg;
-	a64 *word = reg__slot(reg, agent, slot), *mask = reg__mask(reg, agent, slot / 64);
-	struct reg_agent *a = reg__agent(reg, agent);
-	uint64_t bit = UINT64_C(1) << (slot % 64);
+	struct seat s;
 	int16_t hint;
 
-	if (!word || !mask || !a)
+	if (!seat_at(reg, reg__agent(reg, agent), agent, slot, &s))
 		return;
 	/* seq_cst [G4]: pairs with pool_move; looked at again below */
-	uint32_t pool = atomic_load_explicit(&a->pool, memory_order_seq_cst), now;
+	uint32_t pool = atomic_load_explicit(&s.a->pool, memory_order_seq_cst), now;
+
+	struct reg_pool *row = reg__pool(reg, pool);
 
 	reg__room_begin(me, pool);
-	slot_give(me, word, gen, record);
+	slot_give(me, s.word, gen, record);
 	(void)FAILPOINT("undo.slot-freed");
 	/* relaxed: a prediction; not when a repeat comes late */
-	if (atomic_load_explicit(mask, memory_order_relaxed) & bit &&
-	    word_state(atomic_load_explicit(word, memory_order_relaxed)) == SLOT_FREE)
-		hint_predict(reg, a, agent, -1);
+	if (atomic_load_explicit(s.mask, memory_order_relaxed) & s.bit &&
+	    word_state(atomic_load_explicit(s.word, memory_order_relaxed)) == SLOT_FREE)
+		hint_predict(reg, s.a, agent, -1);
 	/* seq_cst [F1] [H1] [H2]: the bit after the word; the next taker may be there already, so
 	 * look at the word again */
-	atomic_fetch_and_explicit(mask, ~bit, memory_order_seq_cst);
+	atomic_fetch_and_explicit(s.mask, ~s.bit, memory_order_seq_cst);
 	(void)FAILPOINT("undo.mask-cleared");
-	(void)mask_settle(word, mask, bit);
-	(void)hint_check(reg, a, agent, &hint);
-	reg__load_lowered(me, pool, agent, hint);
-	now = atomic_load_explicit(&a->pool, memory_order_seq_cst); /* [G4] */
+	(void)mask_settle(s.word, s.mask, s.bit);
+	(void)hint_check(reg, s.a, agent, &hint);
+	reg__load_lowered(me, pool, row, agent, hint);
+	now = atomic_load_explicit(&s.a->pool, memory_order_seq_cst); /* [G4] */
 	if (now != pool && reg__pool(reg, now)) { /* the agent joined another pool meanwhile */
 		reg__pool_void(reg, now);
 		reg__pool_full_clear(reg__pool(reg, now));
 	}
-	releasing_end(me, pool);
+	releasing_end(me, row);
 }
 
 enum reg_status reg__agent_grow(struct reg_self *me, uint32_t agent, uint32_t slots)
