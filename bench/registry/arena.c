@@ -74,10 +74,10 @@ void arena_done(struct arena *arena)
 
 /* Images in the order of the draws; where the hot ones shall have exactly so much room, they are
  * filled up first and spared then. */
-static uint32_t fill_image(const struct world *world, uint64_t i)
+static uint32_t fill_image(const struct world *world, uint64_t hot_slots, uint64_t i)
 {
-	uint64_t hot_slots = (uint64_t)world_image_agents(world, 0) * WORLD_SLOTS;
-
+	if (world->spec.images == IMAGES_HALF) /* the loads level: others want other images */
+		return i & 1 ? 0 : WORLD_IMAGES - 1;
 	if (world->spec.free_hot_slots < 0)
 		return world->draws[i % WORLD_DRAWS];
 	return i < hot_slots - (uint64_t)world->spec.free_hot_slots ? 0 : WORLD_IMAGES - 1;
@@ -88,6 +88,7 @@ void arena_fill(struct reg *reg, const struct world *world)
 	uint64_t base = world->fill - world->circulating;
 	struct requests *requests = requests_new(world, REQUEST_FULL, 0);
 	struct reg_started started = {.started_unix_ns = 1, .start_ns = 1000};
+	uint64_t hot_slots = (uint64_t)world_image_agents(world, 0) * WORLD_SLOTS;
 	struct reg_self *me;
 
 	must(reg_join(reg, REG_KIND_WORKER, &me), "reg_join");
@@ -97,7 +98,7 @@ void arena_fill(struct reg *reg, const struct world *world)
 
 		requests_prepare(requests, 1);
 		req = &requests->one[0].req;
-		req->image = world_image(fill_image(world, i));
+		req->image = world_image(fill_image(world, hot_slots, i));
 		must(reg_reserve(me, req, &lease), "reg_reserve of the base");
 		must(reg_starting(me, &lease), "reg_starting");
 		must(reg_commit(me, &lease, &started), "reg_commit");
@@ -191,14 +192,15 @@ static void spread_add(struct spread *spread, uint32_t load)
 
 void arena_spread(const struct arena *arena, struct spread *ret, struct spread *ret_others)
 {
-	bool hot = arena->world->spec.images == IMAGES_HOT;
+	enum world_images images = arena->world->spec.images;
+	bool some = images == IMAGES_HOT || images == IMAGES_HALF;
 	struct reg_agent_view view;
 	uint32_t cursor = 0;
 
 	*ret = *ret_others = (struct spread){UINT32_MAX, 0};
 	while (reg_agent_next(arena->me, &cursor, &view)) {
 		const struct world_agent *agent = agent_of(arena->world, view.id);
-		bool other = hot && agent && !(agent->image_bits & 1);
+		bool other = some && agent && !(agent->image_bits & 1);
 
 		spread_add(other ? ret_others : ret, view.allocated);
 	}

@@ -33,8 +33,8 @@ uint64_t leases_twice(struct reg_lease *leases, uint32_t count);
 struct spread {
 	uint32_t lowest, highest;
 };
-/* Loads of equal agents: those with the image 0 when hot, else all; *ret_others the ones without.
- */
+/* Loads of equal agents: where one image is asked for and only some have it, those; *ret_others the
+ * ones without. Else all. */
 void arena_spread(const struct arena *arena, struct spread *ret, struct spread *ret_others);
 
 /* Prints what failed and ends the process. */

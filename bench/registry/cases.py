@@ -5,7 +5,7 @@ import itertools
 
 AGENTS = (100, 1000, 10000, 100000)
 FILLS = (10, 50, 90, 99)
-IMAGES = ("all", "uniform", "zipf", "hot", "none")
+IMAGES = ("all", "half", "uniform", "zipf", "hot", "none")
 PORTS = ("noports", "ports")
 KEYS = ("agents", "fill", "images", "ports", "processes")
 
@@ -30,21 +30,23 @@ def session(name, quick, *lines):
 
 
 def thousand(quick, cores):
-    """1,000 agents, half of them with the image: everything against everything."""
+    """1,000 agents, half of them with the one image that is asked for: everything against everything."""
     many = sorted({1, 2, cores})
-    lines = [world(1000, 50, "uniform")]
+    lines = [world(1000, 50, "half")]
     for subject in ("cas_private", "cas_contended", "slot", "full", "life", "stripes_slot", "stripes_full", "fast_scan"):
         lines += lanes(*(f"{subject} {n}" for n in many if n <= cores and (n > 1 or subject != "cas_contended")))
     lines += lanes("cas_pair", "cas_bare", "seed_algorithm", "best_of_three", "full_cold", "batch64", "singles64", "gang1000")
     if cores > 1:
         lines += lanes("slot 2 foreign", "life 2 foreign")
+    # the same with 16 images in turn
+    lines += [world(1000, 50, "uniform")] + lanes("slot", "full", "stripes_full") + (lanes("full 2") if cores > 1 else [])
     return session("thousand", quick, *lines)
 
 
 def growth(quick):
     lines = []
     for agents in AGENTS:
-        lines += [world(agents, 50, "uniform")] + lanes("cas_pair", "slot", "full", "stripes_full", "fast_scan", "best_of_three")
+        lines += [world(agents, 50, "half")] + lanes("cas_pair", "slot", "full", "stripes_full", "fast_scan", "best_of_three")
         if agents in (1000, 10000):
             lines += lanes("full_cold")
         if agents <= (1000 if quick else 10000):
@@ -64,7 +66,7 @@ def equal(quick, cores):
     """Equal agents: what the loads look like at the end."""
     many = sorted({1, min(2, cores), cores})
     lines = []
-    for images, fill in (("all", 50), ("all", 90), ("none", 50), ("hot", 50)):
+    for images, fill in (("all", 50), ("all", 90), ("half", 50), ("none", 50), ("hot", 50)):
         lines += [world(1000, fill, images)] + lanes(*(f"full {n}" for n in many))
         if cores > 1:
             lines += lanes("life 2 foreign")
@@ -101,12 +103,12 @@ def matrix_case(agents, fill, images, ports, processes):
 
 def cross_section():
     """One dimension at a time around 1,000 agents at 50 %, and the corners that hurt."""
-    cases = {(agents, fill, "uniform", "noports") for agents in AGENTS for fill in FILLS}
+    cases = {(agents, fill, "half", "noports") for agents in AGENTS for fill in FILLS}
     cases |= {(agents, 50, images, "noports") for agents in (1000, 10000) for images in IMAGES}
     cases |= {(1000, fill, images, "noports") for fill in (90, 99) for images in IMAGES}
-    cases |= {(agents, fill, "uniform", "ports") for agents in (100, 1000, 10000) for fill in (50, 90)}
+    cases |= {(agents, fill, "half", "ports") for agents in (100, 1000, 10000) for fill in (50, 90)}
     # The file of a nearly full arena of 100,000 agents takes 3 GB: --full has it.
-    cases -= {(100000, fill, "uniform", "noports") for fill in (90, 99)}
+    cases -= {(100000, fill, "half", "noports") for fill in (90, 99)}
     return sorted(cases)
 
 

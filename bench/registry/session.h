@@ -22,7 +22,7 @@ struct session;
 /*
  * Reads a plan, one thing per line:
  *   session NAME SECONDS
- *   world AGENTS FILL% all|uniform|zipf|hot|none ports|noports [free=N] [hot=N] [still]
+ *   world AGENTS FILL% all|half|uniform|zipf|hot|none ports|noports [free=N] [hot=N] [still]
  *   lane SUBJECT PROCESSES [foreign]
  * Ends the program with a sentence when it can't. gives.
  */

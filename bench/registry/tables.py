@@ -187,7 +187,7 @@ def plot_quantiles(axes, result):
 def plot_fill(axes, result):
     found = {}
     for world in result["worlds"]:
-        if world["images"] != "uniform" or world["ports"] or world["free_slots"] >= 0 or world["session"] in ("thousand", "growth"):
+        if world["images"] != "half" or world["ports"] or world["free_slots"] >= 0 or world["session"] in ("thousand", "growth"):
             continue
         for lane in world["lanes"]:
             if lane["subject"] == "full" and lane["processes"] == 1:

@@ -28,6 +28,9 @@ TARGETS = (
 # Beside the targets, for orientation.
 NOTES = (
     ("fast_scan_vs_cas_1000", "CAS pairs that the best plain scan costs, 1,000 agents: how good this baseline is"),
+    ("full_pair_vs_cas_uniform_1000", "as full_pair_vs_cas_1000, with 16 images asked for in turn, 8 of them on each agent"),
+    ("full_pair_vs_prototype_uniform_1000", "the same against the prototype"),
+    ("scale_2_uniform", "scale_2_of_private with these"),
     ("scale_2_slot", "as scale_2_of_private, for the slot alone"),
     ("contended_cas_pair_vs_cas", "what a CAS pair costs when two processes share the word"),
     ("full_cold_vs_full_1000", "a full pair with 4,096 leases in turn over one with 256"),
@@ -78,7 +81,10 @@ def quantile_ratio(one, other, name="p50"):
 
 def of_thousand(lanes, summary):
     def at(subject, processes=1, foreign=False):
-        return lanes.find("thousand", subject, processes, foreign)
+        return lanes.find("thousand", subject, processes, foreign, images="half")
+
+    def uniform(subject, processes=1):
+        return lanes.find("thousand", subject, processes, images="uniform")
 
     full, cas = at("full"), at("cas_pair")
     private = at("cas_private"), at("cas_private", 2)
@@ -92,6 +98,9 @@ def of_thousand(lanes, summary):
     summary["scale_2_of_private"] = scale(lanes, full, at("full", 2), *private)
     summary["scale_2_foreign"] = scale(lanes, at("life"), at("life", 2, True), *private)
     summary["batch64_vs_64_singles"] = lanes.ratio(at("batch64"), at("singles64"))
+    summary["full_pair_vs_cas_uniform_1000"] = lanes.ratio(uniform("full"), cas)
+    summary["full_pair_vs_prototype_uniform_1000"] = lanes.ratio(uniform("full"), uniform("stripes_full"))
+    summary["scale_2_uniform"] = scale(lanes, uniform("full"), uniform("full", 2), *private)
     summary["fast_scan_vs_cas_1000"] = lanes.ratio(at("fast_scan"), cas)
     summary["scale_2_slot"] = scale(lanes, at("slot"), at("slot", 2), *private)
     summary["contended_cas_pair_vs_cas"] = lanes.ratio(at("cas_contended", 2), cas)
@@ -129,7 +138,7 @@ def of_all(lanes, summary):
     spreads = [
         max(lane.get("spread", 0), lane.get("spread_others", 0))
         for world, lane in lanes.lanes
-        if world["images"] in ("all", "none", "hot") and not world["ports"] and "spread" in lane
+        if world["images"] in ("all", "half", "none", "hot") and not world["ports"] and "spread" in lane
     ]
     summary["load_spread"] = max(spreads) if spreads else None
     summary["refused_while_free"] = total("refused_while_free")

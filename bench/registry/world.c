@@ -8,7 +8,8 @@
 
 const char *world_images_name(enum world_images images)
 {
-	static const char *const names[IMAGES_MAX] = {"all", "uniform", "zipf", "hot", "none"};
+	static const char *const names[IMAGES_MAX] = {"all",  "half", "uniform",
+						      "zipf", "hot",  "none"};
 
 	return names[images];
 }
@@ -71,6 +72,21 @@ static uint32_t agent_image(enum world_images images, uint64_t *state)
 	}
 }
 
+/* Of those that ask for one image: spread over the table. */
+static bool has_image_0(enum world_images images, uint32_t idx, uint64_t *state)
+{
+	switch (images) {
+	case IMAGES_ALL:
+		return true;
+	case IMAGES_HALF:
+		return world_random(state) & 1;
+	case IMAGES_HOT:
+		return idx % 100 == 37;
+	default:
+		return false;
+	}
+}
+
 static void fill_agent(struct world_agent *agent, uint32_t idx, const struct world_spec *spec,
 		       uint64_t *state)
 {
@@ -78,8 +94,7 @@ static void fill_agent(struct world_agent *agent, uint32_t idx, const struct wor
 
 	(void)snprintf(agent->name, sizeof(agent->name), "agent-%06u-%04x", idx,
 		       (unsigned int)(world_random(state) & 0xffff));
-	/* one of a hundred, spread over the table */
-	if (spec->images == IMAGES_ALL || (spec->images == IMAGES_HOT && idx % 100 == 37))
+	if (has_image_0(spec->images, idx, state))
 		agent->images[n++] = 0;
 	agent->image_bits = n;
 	while (n < WORLD_IMAGES_PER_AGENT) {

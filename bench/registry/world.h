@@ -24,6 +24,7 @@ enum {
 
 enum world_images {
 	IMAGES_ALL,	/* one image is asked for, every agent has it */
+	IMAGES_HALF,	/* one image is asked for, half of the agents have it */
 	IMAGES_UNIFORM, /* 16 images are asked for alike, each agent has 8 of them */
 	IMAGES_ZIPF, /* 64 images, asked for and cached by Zipf's law: often means on nearly all */
 	IMAGES_HOT,  /* one image is asked for, 1 % of the agents have it */
