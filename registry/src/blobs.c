@@ -28,7 +28,8 @@ void reg__text_fill(uint64_t *dst, const void *a, uint32_t a_len, const void *b,
 	reg__words_in(dst, a, whole);
 	if (!at && !b_len)
 		return;
-	memcpy(seam, (const uint8_t *)a + whole, at);
+	if (at) /* an empty spec may be NULL */
+		memcpy(seam, (const uint8_t *)a + whole, at);
 	used = b_len < 8 - at ? b_len : 8 - at;
 	if (used)
 		memcpy(seam + at, b, used);
