@@ -156,7 +156,9 @@ static enum reg_status take_by_hint(struct reg_self *me, enum reg_cells_kind kin
 		if (st != REG_STALE)
 			return st;
 	}
-	for (w = (known + 7) / 8 * 8; w < total; w++) {
+	/* rows of administration stay dense: a stripe of agents is a word */
+	for (w = kind >= CELLS_CHUNKS && kind <= CELLS_IMAGES ? known : (known + 7) / 8 * 8;
+	     w < total; w++) {
 		enum reg_status st = take_in_word(me, kind, w, state, record, ret_idx, ret_word);
 
 		if (st != REG_STALE)
