@@ -1,56 +1,138 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Agents: join, readiness, images, the cold part of a row. Administration has one writer,
- * registryd; readers never wait for it.
+ * Agents: join, readiness, capacity, drain, removal and return. Administration has one writer per
+ * agent (registryd; draining: anybody), and nobody who reserves, releases or reads waits for it.
  */
 #include "internal.h"
 
 #include <string.h>
 
-/* Writes the copy that readers do not use, then turns to it. A reader that is slower than two
- * changes copies again. */
-static void cold_write(struct reg_agent *a, const struct reg_agent_info *info)
-{
-	/* relaxed: one writer */
-	uint64_t seq = atomic_load_explicit(&a->cold_seq, memory_order_relaxed);
-	struct reg_agent_cold cold = {.capacity = info->capacity,
-				      .shared_network = info->shared_network};
+/* ---- which agent ---- */
 
-	reg__text_copy(cold.name, sizeof(cold.name), info->name);
-	reg__text_copy(cold.node, sizeof(cold.node), info->node ? info->node : "");
-	reg__text_copy(cold.address, sizeof(cold.address), info->address ? info->address : "");
-	reg__text_copy(cold.host_ip, sizeof(cold.host_ip), info->host_ip ? info->host_ip : "");
-	reg__words_in((uint64_t *)(void *)&a->cold[(seq + 1) & 1], &cold, sizeof(cold));
-	/* release [G2]: pairs with reg__agent_cold */
-	atomic_store_explicit(&a->cold_seq, seq + 1, memory_order_release);
+enum reg_status reg__agent_of(const struct reg *reg, reg_agent_id id, struct reg_agent **ret)
+{
+	struct reg_agent *a = reg__agent(reg, id.idx);
+	a64 *word = a ? reg__cell(reg, CELLS_AGENTS, id.idx) : NULL;
+	/* acquire [C2]: the row's contents */
+	uint64_t w = word ? atomic_load_explicit(word, memory_order_acquire) : 0;
+
+	if (!word_gen(w))
+		return REG_NOT_FOUND; /* never used */
+	if (word_gen(w) != id.gen || !row_state_used(word_state(w)))
+		return REG_STALE;
+	*ret = a;
+	return REG_OK;
 }
 
 /* Before anybody finds the row: whoever does may join it at once. */
-void reg__agent_row_init(struct reg *reg, uint32_t idx, const char *name)
+void reg__agent_row_init(struct reg *reg, uint32_t idx, uint32_t gen, uint32_t pool)
 {
-	/* relaxed: published by the index */
+	struct reg_agent *a = reg__agent(reg, idx);
+	a64 *bits = pool == REG_NIL ? NULL : reg__pool_bits(reg, pool);
+
+	/* relaxed, all: published by the index */
+	atomic_store_explicit(&a->hot, hot_pack(0, 0, 0, gen), memory_order_relaxed);
 	atomic_store_explicit(reg__hint(reg, idx), REG_HINT_FULL, memory_order_relaxed);
-	cold_write(reg__agent(reg, idx), &(struct reg_agent_info){.name = name});
+	atomic_store_explicit(&a->incarnation, 0, memory_order_relaxed);
+	atomic_store_explicit(&a->heartbeat_unix_ns, 0, memory_order_relaxed);
+	atomic_store_explicit(&a->capacity, 0, memory_order_relaxed);
+	atomic_store_explicit(&a->images, 0, memory_order_relaxed);
+	atomic_store_explicit(&a->pool, pool, memory_order_relaxed);
+	if (bits) /* not ready: it only keeps the stripe */
+		reg__member_add(reg, bits, idx);
 }
 
-void reg__agent_cold(const struct reg_agent *a, struct reg_agent_cold *ret)
+/* After a grace period, RETIRED: nobody refers to it. Repeatable. The chunks stay with the row. */
+void reg__agent_reclaim(struct reg_self *me, uint32_t idx)
 {
-	uint64_t seq;
+	struct reg *reg = me->reg;
+	struct reg_agent *a = reg__agent(reg, idx);
+	/* relaxed: ours */
+	a64 *bits = reg__pool_bits(reg, atomic_load_explicit(&a->pool, memory_order_relaxed));
 
-	reg__read_lock();
-	for (int tries = 0; tries < 8; tries++) {
-		/* acquire [G2]: pairs with cold_write */
-		seq = atomic_load_explicit(&a->cold_seq, memory_order_acquire);
-		reg__words_out(ret, (const uint64_t *)(const void *)&a->cold[seq & 1],
-			       sizeof(*ret));
-		/* unchanged: a writer in the midst of the next one writes the other copy */
-		if (atomic_load_explicit(&a->cold_seq, memory_order_acquire) == seq) /* [G2] */
-			break;
-	}
-	reg__read_unlock();
-	ret->name[sizeof(ret->name) - 1] = ret->node[sizeof(ret->node) - 1] = 0;
-	ret->address[sizeof(ret->address) - 1] = ret->host_ip[sizeof(ret->host_ip) - 1] = 0;
+	reg__images_clear(reg, idx);
+	if (bits)
+		reg__member_remove(reg, bits, idx);
+	reg__cold_drop(me, idx);
+	/* relaxed: ours */
+	atomic_store_explicit(&a->pool, REG_NIL, memory_order_relaxed);
 }
+
+/* ---- the hot word ---- */
+
+/* seq_cst [H1] [U2]: the truth before the hint; whoever has claimed a slot looks at it after. */
+static uint64_t hot_change(struct reg_agent *a, unsigned int set, unsigned int clear)
+{
+	uint64_t hot = atomic_load_explicit(&a->hot, memory_order_relaxed); /* checked by the CAS */
+
+	while (!atomic_compare_exchange_weak_explicit(&a->hot, &hot,
+						      hot_with_flags(hot, set, clear),
+						      memory_order_seq_cst, memory_order_relaxed))
+		;
+	return hot;
+}
+
+/*
+ * The largest u with u + (slots held at and above u) <= capacity: so many of the lowest slots may
+ * be taken. As u grows by one the sum grows by one or stays, so it is found from above. Without
+ * slots held beyond the capacity it is the capacity.
+ */
+static uint32_t limit_of(const struct reg *reg, uint32_t agent, uint32_t capacity)
+{
+	uint32_t u = 0, beyond = 0;
+
+	while (u < REG_SLOTS_PER_AGENT_MAX && reg__slot(reg, agent, u))
+		u++;
+	u = u > capacity ? u : capacity;
+	while (u && u + beyond > capacity) {
+		const a64 *slot = reg__slot(reg, agent, --u);
+
+		/* seq_cst [U2]: pairs with the claim: it is seen here, or looks at the hot word
+		 * after us */
+		beyond += slot &&
+			  word_state(atomic_load_explicit(slot, memory_order_seq_cst)) != SLOT_FREE;
+	}
+	return u;
+}
+
+/* Until what is stored fits the slot words: the last to store has looked last. */
+void reg__agent_limit(struct reg *reg, uint32_t agent)
+{
+	struct reg_agent *a = reg__agent(reg, agent);
+	/* seq_cst [U2] */
+	uint64_t hot = a ? atomic_load_explicit(&a->hot, memory_order_seq_cst) : 0;
+
+	while (a) {
+		uint32_t u = limit_of(reg, agent, hot_capacity(hot));
+
+		if (u == hot_slots(hot))
+			return;
+		if (atomic_compare_exchange_strong_explicit(&a->hot, &hot, hot_with_slots(hot, u),
+							    memory_order_seq_cst,
+							    memory_order_seq_cst)) /* [U2] [H1] */
+			hot = hot_with_slots(hot, u);
+	}
+}
+
+/*
+ * After the claim of a slot: the agent takes new ones, this slot is below its limit, and it is of
+ * that pool. Who drains, shrinks, moves or removes an agent changes the hot word or the pool first
+ * and looks at the slot words after; so either that one sees the claim, or we see the change and
+ * give the slot back. *ret_gen is the agent's generation.
+ */
+bool reg__claim_stands(const struct reg *reg, uint32_t agent, uint32_t slot, uint32_t pool,
+		       uint32_t *ret_gen)
+{
+	const struct reg_agent *a = reg__agent(reg, agent);
+	/* seq_cst, both [U2]: after the CAS on the slot word */
+	uint64_t hot = atomic_load_explicit(&a->hot, memory_order_seq_cst);
+
+	*ret_gen = hot_gen(hot);
+	return hot_ready(hot) && slot < hot_slots(hot) &&
+	       atomic_load_explicit(&a->pool, memory_order_seq_cst) == pool;
+}
+
+/* ---- join ---- */
 
 static bool info_valid(const struct reg_agent_info *i)
 {
@@ -64,61 +146,167 @@ static bool info_valid(const struct reg_agent_info *i)
 static void pool_move(struct reg *reg, struct reg_agent *a, uint32_t agent, uint32_t pool)
 {
 	/* relaxed: one writer */
-	a64 *old = reg__pool_bits(reg, atomic_load_explicit(&a->pool, memory_order_relaxed));
+	uint32_t before = atomic_load_explicit(&a->pool, memory_order_relaxed);
+	a64 *old = before == pool ? NULL : reg__pool_bits(reg, before);
 
 	if (old)
 		reg__member_remove(reg, old, agent);
-	/* seq_cst [G4]: pairs with reg__slot_free; before the hot word makes it ready there */
+	/* seq_cst [G4] [U1] [U2]: pairs with reg__slot_free, who claims, and who retires the pool;
+	 * before the hot word makes it ready there */
 	atomic_store_explicit(&a->pool, pool, memory_order_seq_cst);
 	reg__member_add(reg, reg__pool_bits(reg, pool), agent);
+}
+
+static uint32_t slots_for(const struct reg *reg, int64_t capacity)
+{
+	return capacity <= 0
+		       ? reg->slots_unlimited
+		       : (capacity > REG_SLOTS_PER_AGENT_MAX ? UINT32_MAX : (uint32_t)capacity);
+}
+
+static void capacity_set(struct reg *reg, struct reg_agent *a, uint32_t agent, int64_t given,
+			 uint32_t slots, unsigned int clear)
+{
+	/* relaxed: checked by the CAS */
+	uint64_t hot = atomic_load_explicit(&a->hot, memory_order_relaxed);
+
+	/* relaxed: for humans */
+	atomic_store_explicit(&a->capacity, (uint64_t)given, memory_order_relaxed);
+	/* seq_cst [H1] [U2]: the smaller of both limits first, then what the words allow */
+	while (!atomic_compare_exchange_weak_explicit(
+		&a->hot, &hot,
+		hot_pack(hot_slots(hot) < slots ? hot_slots(hot) : slots, slots,
+			 hot_flags(hot) & ~clear, hot_gen(hot)),
+		memory_order_seq_cst, memory_order_relaxed))
+		;
+	(void)FAILPOINT("agent.capacity-set");
+	reg__agent_limit(reg, agent);
+}
+
+struct joining {
+	const struct reg_agent_info *info;
+	uint32_t slots;
+	struct reg_row pool, agent;
+	struct reg_cold_change cold;
+};
+
+/* Everything that can be refused. What it made so far is invisible: a row that has never joined,
+ * chunks beyond the capacity, a pool without agents, which the sweep takes. */
+static enum reg_status join_prepare(struct reg_self *me, struct joining *j)
+{
+	const struct reg_agent_info *info = j->info;
+	struct reg_row pool = {REG_NIL, 0};
+	enum reg_status st;
+
+	(void)reg__find_pool(me->reg, info->ns, info->pool, &pool);
+	st = reg__agent_intern(me, info->ns, info->name, pool.idx, &j->agent);
+	if (!st)
+		st = reg__agent_grow(me, j->agent.idx, j->slots);
+	if (!st)
+		st = reg__cold_prepare(me, j->agent.idx, info, &j->cold);
+	if (st)
+		return st;
+	st = reg__pool_intern(me, info->ns, info->pool, &j->pool);
+	if (st)
+		reg__cold_abandon(me, &j->cold);
+	return st;
+}
+
+static void join_publish(struct reg_self *me, struct joining *j)
+{
+	struct reg *reg = me->reg;
+	struct reg_agent *a = reg__agent(reg, j->agent.idx);
+
+	/* down while it moves: no claim in between counts for the new pool */
+	(void)hot_change(a, 0, HOT_UP);
+	reg__cold_publish(me, j->agent.idx, &j->cold);
+	pool_move(reg, a, j->agent.idx, j->pool.idx);
+	/* relaxed: for humans */
+	atomic_fetch_add_explicit(&a->incarnation, 1, memory_order_relaxed);
+	capacity_set(reg, a, j->agent.idx, j->info->capacity, j->slots, HOT_UP | HOT_REMOVED);
+	(void)reg__agent_heal(reg, j->agent.idx);
 }
 
 enum reg_status reg_agent_join(struct reg_self *me, const struct reg_agent_info *info,
 			       reg_agent_id *ret)
 {
-	struct reg *reg = me->reg;
-	uint32_t pool, idx, slots;
-	enum reg_status st;
+	struct joining j = {.info = info};
 
 	if (!info_valid(info))
 		return REG_INVALID;
-	slots = info->capacity <= 0 ? reg->slots_unlimited : (uint32_t)info->capacity;
-	if (slots > REG_SLOTS_PER_AGENT_MAX)
+	j.slots = slots_for(me->reg, info->capacity);
+	if (j.slots > REG_SLOTS_PER_AGENT_MAX)
 		return REG_INVALID;
-	st = reg__pool_intern(me, info->ns, info->pool, &pool);
-	if (st)
-		return st;
-	st = reg__agent_intern(me, info->ns, info->name, &idx);
-	if (st)
-		return st;
-	st = reg__agent_grow(me, idx, slots);
-	if (st)
-		return st;
-	struct reg_agent *a = reg__agent(reg, idx);
+	do { /* again when a sweep retired the row or the pool at this moment */
+		enum reg_status st = join_prepare(me, &j);
 
-	cold_write(a, info);
-	pool_move(reg, a, idx, pool);
-	/* relaxed: for humans */
-	atomic_fetch_add_explicit(&a->incarnation, 1, memory_order_relaxed);
-	/* seq_cst [H1]: the truth before the hint */
-	atomic_store_explicit(&a->hot, hot_make(slots, false), memory_order_seq_cst);
-	(void)reg__agent_heal(reg, idx);
-	ret->idx = idx;
+		if (st)
+			return st;
+		join_publish(me, &j);
+	} while (!reg__row_stands(me->reg, CELLS_AGENTS, j.agent) ||
+		 !reg__row_stands(me->reg, CELLS_POOLS, j.pool));
+	*ret = (reg_agent_id){j.agent.idx, j.agent.gen};
 	return REG_OK;
+}
+
+/* ---- what may happen to it while it is used ---- */
+
+/* Whatever may make room there: nobody trusts a memo of "full" in between. */
+static void flags_change(struct reg_self *me, uint32_t agent, struct reg_agent *a, unsigned int set,
+			 unsigned int clear)
+{
+	/* relaxed: one writer */
+	uint32_t pool = atomic_load_explicit(&a->pool, memory_order_relaxed);
+
+	reg__room_begin(me, pool);
+	(void)hot_change(a, set, clear);
+	reg__hint_publish(me->reg, agent);
+	reg__room_end(me, pool);
 }
 
 enum reg_status reg_agent_set_ready(struct reg_self *me, reg_agent_id agent, bool ready)
 {
-	struct reg_agent *a = reg__agent(me->reg, agent.idx);
+	struct reg_agent *a;
+	enum reg_status st = reg__agent_of(me->reg, agent, &a);
 
-	if (!a)
-		return REG_NOT_FOUND;
-	/* relaxed, both: one writer; seq_cst store [H1]: the truth before the hint */
-	uint64_t hot = atomic_load_explicit(&a->hot, memory_order_relaxed);
+	if (st)
+		return st;
+	/* relaxed: one writer */
+	if (ready && hot_flags(atomic_load_explicit(&a->hot, memory_order_relaxed)) & HOT_REMOVED)
+		return REG_BAD_STATE;
+	flags_change(me, agent.idx, a, ready ? HOT_UP : 0, ready ? 0 : HOT_UP);
+	return REG_OK;
+}
+
+enum reg_status reg_agent_set_drain(struct reg_self *me, reg_agent_id agent, bool drain)
+{
+	struct reg_agent *a;
+	enum reg_status st = reg__agent_of(me->reg, agent, &a);
+
+	if (st)
+		return st;
+	flags_change(me, agent.idx, a, drain ? HOT_DRAINING : 0, drain ? 0 : HOT_DRAINING);
+	return REG_OK;
+}
+
+enum reg_status reg_agent_set_capacity(struct reg_self *me, reg_agent_id agent, int32_t capacity)
+{
+	uint32_t slots = slots_for(me->reg, capacity);
+	struct reg_agent *a;
+	enum reg_status st = reg__agent_of(me->reg, agent, &a);
+
+	if (st)
+		return st;
+	if (slots > REG_SLOTS_PER_AGENT_MAX)
+		return REG_INVALID;
+	st = reg__agent_grow(me, agent.idx, slots);
+	if (st)
+		return st;
+	/* relaxed: one writer */
 	uint32_t pool = atomic_load_explicit(&a->pool, memory_order_relaxed);
 
 	reg__room_begin(me, pool);
-	atomic_store_explicit(&a->hot, hot_make(hot_slots(hot), ready), memory_order_seq_cst);
+	capacity_set(me->reg, a, agent.idx, capacity, slots, 0);
 	reg__hint_publish(me->reg, agent.idx);
 	reg__room_end(me, pool);
 	return REG_OK;
@@ -126,62 +314,57 @@ enum reg_status reg_agent_set_ready(struct reg_self *me, reg_agent_id agent, boo
 
 enum reg_status reg_agent_heartbeat(struct reg_self *me, reg_agent_id agent, int64_t unix_ns)
 {
-	struct reg_agent *a = reg__agent(me->reg, agent.idx);
+	struct reg_agent *a;
+	enum reg_status st = reg__agent_of(me->reg, agent, &a);
 
-	if (!a)
-		return REG_NOT_FOUND;
+	if (st)
+		return st;
 	/* relaxed: for humans */
 	atomic_store_explicit(&a->heartbeat_unix_ns, (uint64_t)unix_ns, memory_order_relaxed);
 	return REG_OK;
 }
 
-static bool listed(const char *const *images, uint32_t count, const char *ref)
-{
-	for (uint32_t i = 0; i < count; i++)
-		if (!strcmp(images[i], ref))
-			return true;
-	return false;
-}
+/* ---- removal ---- */
 
-enum reg_status reg_agent_set_images(struct reg_self *me, reg_agent_id agent,
-				     const char *const *images, uint32_t count)
+static void lose_what_runs(struct reg_self *me, uint32_t agent)
 {
 	struct reg *reg = me->reg;
-	struct reg_agent *a = reg__agent(reg, agent.idx);
-	uint64_t bit = UINT64_C(1) << (agent.idx % 64);
 
-	if (!a)
-		return REG_NOT_FOUND;
-	if (count > REG_AGENT_IMAGES_MAX)
-		return REG_TOO_LARGE;
+	for (uint32_t s = 0; s < REG_SLOTS_PER_AGENT_MAX; s++) {
+		a64 *slot = reg__slot(reg, agent, s);
+
+		if (!slot)
+			break;
+		/* seq_cst [U2]: a claim that did not see the removal is seen here */
+		uint64_t w = atomic_load_explicit(slot, memory_order_seq_cst);
+		a64 *rec = word_state(w) == SLOT_FREE
+				   ? NULL
+				   : reg__cell(reg, CELLS_RECORDS, word_record(w));
+		/* acquire [R1] */
+		uint64_t r = rec ? atomic_load_explicit(rec, memory_order_acquire) : 0;
+
+		if (word_state(r) == REG_RUNNING)
+			(void)reg_lost(me, (reg_sandbox_id){word_record(w), word_gen(r)},
+				       "its agent was removed");
+	}
+}
+
+enum reg_status reg_agent_remove(struct reg_self *me, reg_agent_id agent)
+{
+	struct reg_agent *a;
+	enum reg_status st = reg__agent_of(me->reg, agent, &a);
+	a64 *bits;
+
+	if (st)
+		return st;
+	(void)hot_change(a, HOT_REMOVED, HOT_UP | HOT_DRAINING);
+	reg__hint_publish(me->reg, agent.idx);
+	(void)FAILPOINT("agent.removed");
 	/* relaxed: one writer */
-	uint32_t pool = atomic_load_explicit(&a->pool, memory_order_relaxed);
-
-	for (uint32_t i = 0; i < count; i++) {
-		uint32_t img;
-		enum reg_status st;
-
-		if (!*images[i] || strlen(images[i]) > REG_IMAGE_MAX)
-			return REG_INVALID;
-		if (!reg__find_image(reg, images[i], &img)) {
-			st = reg__row_add(me, CELLS_IMAGES, INDEX_IMAGES, images[i], NULL,
-					  REG_LIMIT_IMAGES, &img);
-			if (st)
-				return st;
-		}
-		reg__room_begin(me, pool);
-		reg__member_add(reg, reg__image_bits(reg, img), agent.idx);
-		reg__room_end(me, pool);
-	}
-	for (uint32_t img = 0; img < reg__cells_high(reg, CELLS_IMAGES); img++) {
-		struct reg_image *row = reg__image(reg, img);
-		a64 *bits = reg__image_bits(reg, img);
-
-		/* relaxed: one writer */
-		if (row && bits &&
-		    atomic_load_explicit(&bits[agent.idx / 64], memory_order_relaxed) & bit &&
-		    !listed(images, count, row->ref))
-			reg__member_remove(reg, bits, agent.idx);
-	}
+	bits = reg__pool_bits(me->reg, atomic_load_explicit(&a->pool, memory_order_relaxed));
+	if (bits)
+		reg__member_remove(me->reg, bits, agent.idx);
+	reg__images_clear(me->reg, agent.idx);
+	lose_what_runs(me, agent.idx);
 	return REG_OK;
 }

@@ -56,6 +56,11 @@ uint64_t reg__layout_stamp(void)
 		offsetof(struct reg_agent, pool),
 		offsetof(struct reg_agent, chunk),
 		offsetof(struct reg_agent, cold),
+		offsetof(struct reg_agent, name),
+		sizeof(struct reg_agent_cold),
+		REG_RETIRE_MAX,
+		offsetof(struct reg_header, gp_requested),
+		offsetof(struct reg_part, gp_done),
 		sizeof(struct reg_pool),
 		offsetof(struct reg_pool, foreign),
 		offsetof(struct reg_pool, low),
@@ -136,6 +141,12 @@ static uint64_t region_size(const struct reg *reg, int region)
 		return (uint64_t)reg->max[CELLS_CHUNKS] * REG_CHUNK_SLOTS * 8;
 	case REGION_AGENTS:
 		return (uint64_t)reg->max[CELLS_AGENTS] * sizeof(struct reg_agent);
+	case REGION_COLD:
+		return (uint64_t)reg->max[CELLS_COLD] * sizeof(struct reg_agent_cold);
+	case REGION_AGENT_IMAGES:
+		return (uint64_t)reg->max[CELLS_AGENTS] * REG_AGENT_IMAGES_MAX * sizeof(a32);
+	case REGION_RETIRE:
+		return REG_RETIRE_MAX * sizeof(struct reg_retire);
 	case REGION_POOLS:
 		return (uint64_t)reg->max[CELLS_POOLS] * sizeof(struct reg_pool);
 	case REGION_POOL_BITS:
@@ -163,6 +174,8 @@ void reg__layout_from(struct reg *reg, const struct reg_limits *lim)
 	reg->max[CELLS_CHUNKS] = lim->agents * 2 + 8192;
 	reg->max[CELLS_POOLS] = lim->pools;
 	reg->max[CELLS_IMAGES] = lim->images;
+	reg->max[CELLS_COLD] =
+		lim->agents + REG_RETIRE_MAX + 64; /* the retire list is full first */
 	reg->max[CELLS_BLOB0] = lim->sandboxes * 2;
 	reg->max[CELLS_BLOB1] = lim->sandboxes / 2 + 64;
 	reg->max[CELLS_BLOB2] = lim->sandboxes / 8 + 64;
@@ -277,7 +290,8 @@ static enum reg_status allocate_base(struct reg *reg)
 		if (st)
 			return st;
 	}
-	const int whole[] = {REGION_HINTS, REGION_CHUNK_MASKS, REGION_DIRTY, REGION_URGENT};
+	const int whole[] = {REGION_RETIRE, REGION_HINTS, REGION_CHUNK_MASKS, REGION_DIRTY,
+			     REGION_URGENT};
 
 	for (size_t i = 0; i < sizeof(whole) / sizeof(whole[0]); i++) {
 		struct reg_span *s = &reg->span[whole[i]];

@@ -7,12 +7,14 @@
 enum reg_status reg_bench_target(struct reg_self *me, const char *ns, const char *pool,
 				 const char *image, struct reg_bench_target *ret)
 {
-	struct reg_bench_target target = {.image = REG_NIL};
+	struct reg_row of_pool, of_image;
 
-	if (!reg__pool_of(me, ns, pool, &target.pool))
+	if (!reg__pool_of(me, ns, pool, &of_pool))
 		return REG_NO_POOL;
-	(void)reg__image_of(me, image, &target.image);
-	*ret = target;
+	*ret = (struct reg_bench_target){
+		.pool = of_pool.idx,
+		.image = reg__image_of(me, image, &of_image) ? of_image.idx : REG_NIL,
+	};
 	return REG_OK;
 }
 
@@ -27,13 +29,13 @@ enum reg_status reg_bench_open(struct reg_self *me, const struct reg_request *re
 		.id_len = (uint32_t)strlen(req->id),
 		.image_len = (uint32_t)strlen(req->image),
 	};
-	uint32_t pool;
+	struct reg_row pool;
 	enum reg_status st;
 
 	if (!reg__pool_of(me, req->ns, req->pool, &pool))
 		return REG_NO_POOL;
 	reg__want_keys(&want);
-	st = reg__rec_new(me, &want, pool, 1, &lease.sandbox);
+	st = reg__rec_new(me, &want, pool.idx, 1, &lease.sandbox);
 	if (!st)
 		*ret = lease;
 	return st;

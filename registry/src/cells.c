@@ -34,6 +34,7 @@ static void unit_span(const struct reg *reg, enum reg_cells_kind kind, uint32_t 
 		[CELLS_AGENTS] = {REGION_AGENTS, sizeof(struct reg_agent)},
 		[CELLS_POOLS] = {REGION_POOLS, sizeof(struct reg_pool)},
 		[CELLS_IMAGES] = {REGION_IMAGES, sizeof(struct reg_image)},
+		[CELLS_COLD] = {REGION_COLD, sizeof(struct reg_agent_cold)},
 		[CELLS_BLOB0] = {REGION_BLOB, 640},
 		[CELLS_BLOB1] = {REGION_BLOB + 1, 2176},
 		[CELLS_BLOB2] = {REGION_BLOB + 2, 8320},
@@ -165,6 +166,19 @@ static enum reg_status take_by_hint(struct reg_self *me, enum reg_cells_kind kin
 			return st;
 	}
 	return REG_STALE;
+}
+
+/* Exactly that unit. REG_STALE: somebody has it. */
+enum reg_status reg__cell_take_at(struct reg_self *me, enum reg_cells_kind kind, uint32_t idx,
+				  unsigned int state, uint32_t record, uint64_t *ret_word)
+{
+	enum reg_status st = try_unit(me, kind, idx, state, record, ret_word);
+
+	if (!st)
+		/* relaxed: a hint */
+		atomic_fetch_or_explicit(hint_word(me->reg, kind, idx / 64),
+					 UINT64_C(1) << (idx % 64), memory_order_relaxed);
+	return st;
 }
 
 /* The file system is full: what was in use once has its memory already. */

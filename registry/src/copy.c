@@ -36,17 +36,20 @@ static void copy_agent(struct reg *reg, const struct reg_rec *rec, struct reg_sa
 {
 	uint64_t place = atomic_load_explicit(&rec->place, memory_order_acquire); /* [R3] */
 	const struct reg_agent *a = reg__agent(reg, place_agent(place));
+	struct reg_row row = reg__row_now(reg, CELLS_AGENTS, place_agent(place));
 	struct reg_agent_cold cold;
 
-	ret->agent.idx = a ? place_agent(place) : REG_NIL;
+	ret->agent = (reg_agent_id){row.idx, row.gen};
 	ret->slot = place & PLACE_HELD ? place_slot(place) : REG_NIL;
 	ret->slot_gen = place_gen(place);
 	ret->agent_name[0] = ret->agent_node[0] = ret->agent_host_ip[0] = 0;
 	ret->agent_shared_network = false;
-	if (!a)
+	if (!a || row.idx == REG_NIL)
 		return;
-	reg__agent_cold(a, &cold);
-	reg__text_copy(ret->agent_name, sizeof(ret->agent_name), cold.name);
+	/* the record refers to the row, so it stays; else the record is gone, and its word says so
+	 */
+	reg__row_text(ret->agent_name, sizeof(ret->agent_name), a->name);
+	reg__agent_cold(reg, a, &cold);
 	reg__text_copy(ret->agent_node, sizeof(ret->agent_node), cold.node);
 	reg__text_copy(ret->agent_host_ip, sizeof(ret->agent_host_ip), cold.host_ip);
 	ret->agent_shared_network = cold.shared_network != 0;
@@ -125,7 +128,7 @@ static void copy_texts(struct reg *reg, const struct reg_rec *rec, struct reg_sa
 	memcpy(ret->request_id, rid, sizeof(ret->request_id));
 	ret->pool[0] = 0;
 	if (pool)
-		reg__text_copy(ret->pool, sizeof(ret->pool), pool->name);
+		reg__row_text(ret->pool, sizeof(ret->pool), pool->name);
 }
 
 static void copy_numbers(const struct reg_rec *rec, uint32_t gen, struct reg_sandbox_view *ret)

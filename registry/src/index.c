@@ -131,8 +131,7 @@ static bool record_matches(const struct reg *reg, enum reg_index_kind kind,
 			   kind == INDEX_NAMES ? sizeof(rec->name) : sizeof(rec->request_id));
 }
 
-/* The entry's cell has this key. Cells other than records are never freed, so their texts never
- * change. */
+/* The entry's cell has this key, under the entry's generation. */
 static bool matches(const struct reg *reg, enum reg_index_kind kind, const struct reg_key *key,
 		    uint64_t entry)
 {
@@ -140,20 +139,10 @@ static bool matches(const struct reg *reg, enum reg_index_kind kind, const struc
 	a64 *word;
 
 	switch (kind) {
-	case INDEX_AGENTS: {
-		const struct reg_agent *a = reg__agent(reg, idx);
-		return a && !strncmp(a->ns, key->a, sizeof(a->ns)) &&
-		       !strncmp(a->name, key->b, sizeof(a->name));
-	}
-	case INDEX_POOLS: {
-		const struct reg_pool *p = reg__pool(reg, idx);
-		return p && !strncmp(p->ns, key->a, sizeof(p->ns)) &&
-		       !strncmp(p->name, key->b, sizeof(p->name));
-	}
-	case INDEX_IMAGES: {
-		const struct reg_image *i = reg__image(reg, idx);
-		return i && !strncmp(i->ref, key->a, sizeof(i->ref));
-	}
+	case INDEX_AGENTS:
+	case INDEX_POOLS:
+	case INDEX_IMAGES:
+		return reg__row_matches(reg, kind, key, entry);
 	default:
 		word = reg__cell(reg, CELLS_RECORDS, idx);
 		if (!word || !record_matches(reg, kind, key, idx))

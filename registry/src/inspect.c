@@ -254,8 +254,8 @@ void ins_found(struct reg_inspect *ins, enum reg_finding_kind kind, struct ins_f
 	l->at[l->n++] = f;
 }
 
-static const char *const cell_names[CELLS_MAX] = {"record", "chunk",  "agent",	"pool",	 "image",
-						  "blob 0", "blob 1", "blob 2", "blob 3"};
+static const char *const cell_names[CELLS_MAX] = {"record", "chunk",  "agent",	"pool",	  "image",
+						  "cold",   "blob 0", "blob 1", "blob 2", "blob 3"};
 static const char *const index_names[INDEX_MAX] = {"names",  "requests", "ports",
 						   "agents", "pools",	 "images"};
 

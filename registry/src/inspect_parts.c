@@ -124,7 +124,9 @@ static bool cell_word_ok(enum reg_cells_kind kind, uint64_t w)
 		return !(w & ~BITS_PUT(GEN_MASK, CELL_GEN_SHIFT, GEN_WIDTH));
 	if (!word_gen(w))
 		return false;
-	return state <= (kind == CELLS_RECORDS ? REG_GONE : 1);
+	if (kind == CELLS_RECORDS)
+		return state <= REG_GONE;
+	return state <= (kind < CELLS_BLOB0 ? (unsigned int)ROW_RETIRED : BLOB_USED);
 }
 
 static void look_cell(struct reg_inspect *ins, enum reg_cells_kind kind, uint32_t idx)

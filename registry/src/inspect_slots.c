@@ -173,7 +173,7 @@ static void look_hint(struct reg_inspect *ins, uint32_t idx)
 		uint64_t hot = ins_u64(ins, agent_at(ins, idx) + offsetof(struct reg_agent, hot));
 		uint32_t load = load_now(ins, idx);
 
-		want = !hot_ready(hot) || load >= hot_slots(hot) ? REG_HINT_FULL : (int16_t)load;
+		want = !hot_ready(hot) || load >= hot_capacity(hot) ? REG_HINT_FULL : (int16_t)load;
 		hint = ins_hint(ins, idx);
 		if (hint == want)
 			return;
@@ -201,6 +201,8 @@ static void look_agent(struct reg_inspect *ins, uint32_t idx)
 	incarnation = atomic_load_explicit(&row.incarnation, memory_order_relaxed);
 	ins->sum->agents++;
 	chunks = look_chunks(ins, idx, &load);
+	if (word_state(ins_cell(ins, CELLS_AGENTS, idx)) == ROW_RETIRED)
+		return; /* found by nobody, and perhaps poisoned already */
 	if (!ins_text_ok(row.ns, sizeof(row.ns), false) ||
 	    !ins_text_ok(row.name, sizeof(row.name), false)) {
 		agent(ins, incarnation ? REG_FINDING_ROW_TEXT : REG_FINDING_ROW_UNUSED, idx,
@@ -220,17 +222,19 @@ static void look_agent(struct reg_inspect *ins, uint32_t idx)
 		return;
 	if (!word_state(ins_cell(ins, CELLS_POOLS, pool)))
 		agent(ins, REG_FINDING_AGENT_POOL, idx, pool, ins->geo.max[CELLS_POOLS]);
-	else if (!in_pool(ins, pool, idx))
+	else if (!(hot_flags(hot) & HOT_REMOVED) && !in_pool(ins, pool, idx))
 		agent(ins, REG_FINDING_POOL_BIT, idx, pool, 0);
 }
 
 void ins_look_agents(struct reg_inspect *ins)
 {
-	uint32_t high = ins->high[CELLS_AGENTS], chunks = ins->high[CELLS_CHUNKS];
+	uint32_t high = ins->high[CELLS_AGENTS], chunks = ins->high[CELLS_CHUNKS], load;
 
 	for (uint32_t i = 0; i < high; i++)
 		if (word_state(ins_cell(ins, CELLS_AGENTS, i)))
 			look_agent(ins, i);
+		else /* a free row keeps its chunks */
+			(void)look_chunks(ins, i, &load);
 	for (uint32_t c = 0; c < chunks; c++) {
 		uint64_t w = ins_cell(ins, CELLS_CHUNKS, c);
 
@@ -307,6 +311,9 @@ static void look_row(struct reg_inspect *ins, enum reg_cells_kind kind, uint32_t
 	} row;
 	struct reg_key key;
 	bool used = look_bits(ins, kind, idx) != 0, text;
+
+	if (word_state(f.w[0]) == ROW_RETIRED)
+		return; /* found by nobody, and perhaps poisoned already */
 
 	if (kind == CELLS_POOLS) {
 		ins->sum->pools++;

@@ -51,6 +51,7 @@ static const char *const region_names[REGION_MAX] = {
 	[REGION_CELL_BITS + CELLS_AGENTS] = "agent bits",
 	[REGION_CELL_BITS + CELLS_POOLS] = "pool bits",
 	[REGION_CELL_BITS + CELLS_IMAGES] = "image bits",
+	[REGION_CELL_BITS + CELLS_COLD] = "cold bits",
 	[REGION_CELL_BITS + CELLS_BLOB0] = "blob 0 bits",
 	[REGION_CELL_BITS + CELLS_BLOB1] = "blob 1 bits",
 	[REGION_CELL_BITS + CELLS_BLOB2] = "blob 2 bits",
@@ -60,6 +61,7 @@ static const char *const region_names[REGION_MAX] = {
 	[REGION_CELL_WORDS + CELLS_AGENTS] = "agent words",
 	[REGION_CELL_WORDS + CELLS_POOLS] = "pool words",
 	[REGION_CELL_WORDS + CELLS_IMAGES] = "image words",
+	[REGION_CELL_WORDS + CELLS_COLD] = "cold words",
 	[REGION_CELL_WORDS + CELLS_BLOB0] = "blob 0 words",
 	[REGION_CELL_WORDS + CELLS_BLOB1] = "blob 1 words",
 	[REGION_CELL_WORDS + CELLS_BLOB2] = "blob 2 words",
@@ -74,6 +76,9 @@ static const char *const region_names[REGION_MAX] = {
 	[REGION_CHUNK_MASKS] = "chunk masks",
 	[REGION_CHUNK_SLOTS] = "chunk slots",
 	[REGION_AGENTS] = "agents",
+	[REGION_COLD] = "cold records",
+	[REGION_AGENT_IMAGES] = "agents' images",
+	[REGION_RETIRE] = "retire list",
 	[REGION_POOLS] = "pools",
 	[REGION_POOL_BITS] = "pool members",
 	[REGION_IMAGES] = "images",
@@ -202,14 +207,18 @@ static void agent_out(const struct reg_inspect *ins, uint32_t idx, struct reg_in
 	ins_copy(ins, ins_at(ins, REGION_AGENTS, (uint64_t)idx * sizeof(row)), &row, sizeof(row));
 	/* relaxed, all: a private copy */
 	uint64_t hot = atomic_load_explicit(&row.hot, memory_order_relaxed);
-	const struct reg_agent_cold *cold =
-		&row.cold[atomic_load_explicit(&row.cold_seq, memory_order_relaxed) & 1];
+	uint32_t of_cold = atomic_load_explicit(&row.cold, memory_order_relaxed);
+	struct reg_agent_cold cold = {0};
+
+	if (of_cold && of_cold <= ins->geo.max[CELLS_COLD])
+		ins_copy(ins, ins_at(ins, REGION_COLD, (uint64_t)(of_cold - 1) * sizeof(cold)),
+			 &cold, sizeof(cold));
 
 	*ret = (struct reg_inspect_agent){
 		.idx = idx,
 		.incarnation = atomic_load_explicit(&row.incarnation, memory_order_relaxed),
 		.pool = atomic_load_explicit(&row.pool, memory_order_relaxed),
-		.slots = hot_slots(hot),
+		.slots = hot_capacity(hot),
 		.ready = hot_ready(hot),
 		.hint = (int16_t)(ins_u64(ins, hint & ~UINT64_C(7)) >> (hint % 8 * 8)),
 		.heartbeat_unix_ns =
@@ -217,8 +226,8 @@ static void agent_out(const struct reg_inspect *ins, uint32_t idx, struct reg_in
 	};
 	text_out(ret->ns, sizeof(ret->ns), row.ns);
 	text_out(ret->name, sizeof(ret->name), row.name);
-	text_out(ret->node, sizeof(ret->node), cold->node);
-	text_out(ret->address, sizeof(ret->address), cold->address);
+	text_out(ret->node, sizeof(ret->node), cold.node);
+	text_out(ret->address, sizeof(ret->address), cold.address);
 	pool_name(ins, ret->pool, ret->pool_name, sizeof(ret->pool_name));
 	for (uint32_t s = 0; s < REG_SLOTS_PER_AGENT_MAX; s++) {
 		if (!ins_slot_at(ins, idx, s, &at)) {

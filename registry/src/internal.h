@@ -82,6 +82,22 @@ struct reg_magazine {
 	uint32_t n, idx[REG_MAGAZINE];
 };
 
+/* A row by index and the generation of its cell; 0 is no generation. */
+struct reg_row {
+	uint32_t idx, gen;
+};
+
+/* Rows that earlier requests named, with the text of the name: looked at again by the cell word. */
+struct reg_pool_memo {
+	struct reg_row row;
+	char ns[64], name[256];
+};
+
+struct reg_image_memo {
+	struct reg_row row;
+	char ref[512];
+};
+
 struct reg_self {
 	struct reg *reg;
 	uint32_t idx;
@@ -91,9 +107,11 @@ struct reg_self {
 	uint32_t rotor;				 /* spreads ties */
 	uint64_t *excluded; /* bitmap of agents whose ports conflict, agent_words long */
 	struct reg_full_memo memo[FULL_MEMOS];
-	/* rows + 1 that earlier requests named; rows never change or go once they are in the index
-	 */
-	uint32_t pool_memo[NAME_MEMOS], image_memo[NAME_MEMOS];
+	struct reg_pool_memo pool_memo[NAME_MEMOS];
+	struct reg_image_memo image_memo[NAME_MEMOS];
+	/* administration: a bit per row; and where the sweep of images goes on */
+	uint64_t *agent_marks, *pool_marks, *image_marks;
+	uint32_t sweep_image;
 	struct reg_floors floors;
 	uint32_t homes_seen; /* of the header, + 1: for which homes was found out */
 	uint32_t homes;	     /* mine, a bit each; 0: none, then every search is a whole pass */
@@ -155,6 +173,7 @@ REG_ACCESSOR(reg__rec, struct reg_rec, REGION_RECORDS, CELLS_RECORDS)
 REG_ACCESSOR(reg__agent, struct reg_agent, REGION_AGENTS, CELLS_AGENTS)
 REG_ACCESSOR(reg__pool, struct reg_pool, REGION_POOLS, CELLS_POOLS)
 REG_ACCESSOR(reg__image, struct reg_image, REGION_IMAGES, CELLS_IMAGES)
+REG_ACCESSOR(reg__cold, struct reg_agent_cold, REGION_COLD, CELLS_COLD)
 
 struct reg_part *reg__part(const struct reg *reg, uint32_t idx); /* NULL: never used */
 
@@ -172,6 +191,9 @@ a64 *reg__cell(const struct reg *reg, enum reg_cells_kind kind, uint32_t idx);
 enum reg_status reg__cell_take(struct reg_self *me, enum reg_cells_kind kind, unsigned int state,
 			       uint32_t record, enum reg_status full, uint32_t *ret_idx,
 			       uint64_t *ret_word);
+/* Takes exactly that cell; REG_STALE: it is not free. */
+enum reg_status reg__cell_take_at(struct reg_self *me, enum reg_cells_kind kind, uint32_t idx,
+				  unsigned int state, uint32_t record, uint64_t *ret_word);
 /* Frees exactly this word; false when it has changed. */
 bool reg__cell_free(struct reg *reg, enum reg_cells_kind kind, uint32_t idx, uint64_t word);
 /* The same into my magazine (records and blobs only). */
@@ -285,26 +307,72 @@ a64 *reg__pool_bits(const struct reg *reg, uint32_t pool);
 a64 *reg__image_bits(const struct reg *reg, uint32_t image);
 void reg__member_add(const struct reg *reg, a64 *bits, uint32_t agent);
 void reg__member_remove(const struct reg *reg, a64 *bits, uint32_t agent);
-bool reg__find_pool(const struct reg *reg, const char *ns, const char *name, uint32_t *ret);
-/* The same two with a memory of earlier answers. */
-bool reg__pool_of(struct reg_self *me, const char *ns, const char *name, uint32_t *ret);
-bool reg__image_of(struct reg_self *me, const char *ref, uint32_t *ret);
-bool reg__find_image(const struct reg *reg, const char *ref, uint32_t *ret);
+/* A row's text, of at least size bytes there; constant inside a read section that has found the row
+ * in use. Always ends with a NUL. */
+void reg__row_text(char *dst, size_t size, const char *from);
+bool reg__row_matches(const struct reg *reg, enum reg_index_kind kind, const struct reg_key *key,
+		      uint64_t entry);
+/* It still is that row. After whatever refers to it was stored: no sweep takes it from here on. */
+bool reg__row_stands(const struct reg *reg, enum reg_cells_kind kind, struct reg_row row);
+bool reg__row_there(const struct reg *reg, enum reg_cells_kind kind, uint32_t idx);
+/* The row as it is in use now; idx REG_NIL: not. */
+struct reg_row reg__row_now(const struct reg *reg, enum reg_cells_kind kind, uint32_t idx);
+bool reg__find_pool(const struct reg *reg, const char *ns, const char *name, struct reg_row *ret);
+bool reg__find_image(const struct reg *reg, const char *ref, struct reg_row *ret);
+bool reg__find_agent(const struct reg *reg, const char *ns, const char *name, struct reg_row *ret);
+/* The first two with a memory of earlier answers. */
+bool reg__pool_of(struct reg_self *me, const char *ns, const char *name, struct reg_row *ret);
+bool reg__image_of(struct reg_self *me, const char *ref, struct reg_row *ret);
 /* The row of that name, made when there is none. A new agent is not ready and has no slots until it
- * joins. */
+ * joins; with a pool (or REG_NIL) that has agents it is put beside them. */
 enum reg_status reg__pool_intern(struct reg_self *me, const char *ns, const char *name,
-				 uint32_t *ret);
+				 struct reg_row *ret);
+enum reg_status reg__image_intern(struct reg_self *me, const char *ref, struct reg_row *ret);
 enum reg_status reg__agent_intern(struct reg_self *me, const char *ns, const char *name,
-				  uint32_t *ret);
-/* A row that does not exist yet. full is the status for "no row left". */
-enum reg_status reg__row_add(struct reg_self *me, enum reg_cells_kind cells,
-			     enum reg_index_kind index, const char *a, const char *b,
-			     enum reg_status full, uint32_t *ret);
+				  uint32_t pool, struct reg_row *ret);
+/* Nobody finds it by its name from here on. Repeatable. */
+void reg__row_unindex(struct reg *reg, enum reg_cells_kind kind, struct reg_row row);
+/* What a dead participant was making or about to retire. */
+void reg__rows_reap(struct reg_self *me, uint32_t dead);
 
 /* ---- agents.c ---- */
-void reg__agent_cold(const struct reg_agent *agent, struct reg_agent_cold *ret);
+/* REG_NOT_FOUND, REG_STALE. */
+enum reg_status reg__agent_of(const struct reg *reg, reg_agent_id id, struct reg_agent **ret);
 /* Before anybody finds the row: whoever does may join it at once. */
-void reg__agent_row_init(struct reg *reg, uint32_t idx, const char *name);
+void reg__agent_row_init(struct reg *reg, uint32_t idx, uint32_t gen, uint32_t pool);
+void reg__agent_reclaim(struct reg_self *me, uint32_t idx);
+/* Brings the number of slots that may be taken into line with the slot words. */
+void reg__agent_limit(struct reg *reg, uint32_t agent);
+/* After the claim of a slot for that pool; false: give it back. */
+bool reg__claim_stands(const struct reg *reg, uint32_t agent, uint32_t slot, uint32_t pool,
+		       uint32_t *ret_gen);
+
+/* ---- cold.c ---- */
+struct reg_cold_change {
+	struct reg_row fresh, old; /* idx REG_NIL: none */
+	uint64_t word;		   /* of fresh */
+	uint32_t entry;		   /* of the retire list, for old */
+};
+const struct reg_agent_cold *reg__cold_read(const struct reg *reg, const struct reg_agent *a);
+void reg__agent_cold(const struct reg *reg, const struct reg_agent *a, struct reg_agent_cold *ret);
+enum reg_status reg__cold_prepare(struct reg_self *me, uint32_t agent,
+				  const struct reg_agent_info *info, struct reg_cold_change *ret);
+void reg__cold_abandon(struct reg_self *me, const struct reg_cold_change *change);
+void reg__cold_publish(struct reg_self *me, uint32_t agent, const struct reg_cold_change *change);
+void reg__cold_drop(struct reg_self *me, uint32_t agent);
+
+/* ---- images.c ---- */
+/* The next image of the agent at or after place *at of its list. */
+bool reg__agent_image_at(const struct reg *reg, uint32_t agent, uint32_t *at, uint32_t *ret_image);
+void reg__images_clear(struct reg *reg, uint32_t agent);
+
+/* ---- retire.c ---- */
+enum reg_status reg__retire_name(struct reg_self *me, enum reg_cells_kind kind, struct reg_row row,
+				 uint32_t *ret_entry);
+void reg__retire_drop(struct reg_self *me, uint32_t entry);
+void reg__retire_time(struct reg_self *me, uint32_t entry, uint64_t number);
+uint32_t reg__retire_drain(struct reg_self *me); /* how many were reclaimed */
+void reg__retire_reap(struct reg_self *me, uint32_t dead);
 
 /* ---- lifecycle.c ---- */
 /* The first report stands; another generation's record is left alone. */
@@ -404,6 +472,8 @@ void reg__grace_thread_stop(struct reg *reg);
 /* After unpublishing: the number of a grace period that begins now. Any number of them may be under
  * way; nobody has to wait for one. */
 uint64_t reg__grace_start(struct reg *reg);
+/* Every grace period up to the returned one is over. */
+uint64_t reg__grace_passed(const struct reg *reg);
 /* Every read section that began before that number was given out has ended. */
 bool reg__grace_done(const struct reg *reg, uint64_t number);
 /* A read section: what is found in it stays what it is until its end. Nests. No system call, no

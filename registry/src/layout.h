@@ -41,6 +41,7 @@ enum reg_cells_kind {
 	CELLS_AGENTS,
 	CELLS_POOLS,
 	CELLS_IMAGES,
+	CELLS_COLD,
 	CELLS_BLOB0, /* one per size class */
 	CELLS_BLOB1,
 	CELLS_BLOB2,
@@ -71,6 +72,9 @@ enum reg_region {
 	REGION_CHUNK_MASKS,			      /* a64 per chunk */
 	REGION_CHUNK_SLOTS,			      /* 64 a64 per chunk */
 	REGION_AGENTS,
+	REGION_COLD,
+	REGION_AGENT_IMAGES, /* REG_AGENT_IMAGES_MAX a32 per agent */
+	REGION_RETIRE,
 	REGION_POOLS,
 	REGION_POOL_BITS, /* a bitmap of agents per pool, before it one of stripes */
 	REGION_IMAGES,
@@ -149,23 +153,36 @@ _Static_assert(sizeof(struct reg_bucket) == REG_LINE, "a bucket is one cache lin
 
 /* ---- agents ---- */
 struct reg_agent_cold {
-	char name[256], node[256], address[256], host_ip[64];
-	int64_t capacity;
+	_Alignas(8) char node[256], address[256],
+		host_ip[64];	/* never changed once an agent names it */
 	int64_t shared_network; /* 0, 1 */
 };
 
+#define REG_IMAGES_INLINE 32
+
 struct reg_agent {
 	/* what a placement reads: one line for agents of up to 768 slots */
-	_Alignas(REG_LINE) a64 hot;  /* slots 16 | ready 1: word.h; registryd writes */
+	_Alignas(REG_LINE) a64 hot;  /* word.h; registryd writes, and who frees a slot beyond it */
 	a32 pool;		     /* registryd writes before the hot word makes it ready */
-	a32 incarnation;	     /* registryd writes */
-	a32 chunk[REG_AGENT_CHUNKS]; /* cell index + 1; 0: none. registryd adds, never takes away */
+	a32 incarnation;	     /* registryd writes; 0: has never joined */
+	a32 chunk[REG_AGENT_CHUNKS]; /* cell index + 1; 0: none. Added, never taken away: slot s of
+					row r is one word for the life of the arena */
 	_Alignas(REG_LINE) a64 heartbeat_unix_ns;
-	a64 cold_seq; /* low bit picks the valid copy of cold; registryd writes the other one, then
-			 this */
-	char ns[64];  /* with name the key; immutable */
+	a64 capacity;			/* as given, signed */
+	a32 cold;			/* index + 1 of its cold record; 0: none */
+	a32 images;			/* length of the list; registryd writes */
+	a32 image[REG_IMAGES_INLINE];	/* row + 1 of what it may have; the rest of the list in
+					   REGION_AGENT_IMAGES. The bitmaps decide. */
+	_Alignas(REG_LINE) char ns[64]; /* with name the key; constant for a generation */
 	char name[256];
-	struct reg_agent_cold cold[2];
+};
+
+/* What is unpublished and waits for its grace period. Named first, so that a dead one's is found.
+ */
+#define REG_RETIRE_MAX 1024
+struct reg_retire {
+	a64 what;   /* word.h; 0: empty */
+	a64 number; /* of the grace period; 0: not unpublished yet */
 };
 
 /* A pool's agents are taken in stripes of 64 (two lines of hints, one word of every bitmap), and
@@ -183,13 +200,14 @@ struct reg_pool {
 	_Alignas(REG_LINE) a32 foreign[REG_HOMES];
 	/* by image and home: no candidate there has a lower load. tag 16 | load 16 */
 	_Alignas(REG_LINE) a32 low[REG_LOWS][REG_HOMES];
-	_Alignas(REG_LINE) a64 unmet; /* refusals; statistic */
-	char ns[64];		      /* immutable */
+	_Alignas(REG_LINE) a64 unmet;	/* refusals; statistic */
+	a32 declared;			/* by reg_pool_upsert: stays when empty */
+	_Alignas(REG_LINE) char ns[64]; /* constant for a generation */
 	char name[256];
 };
 
 struct reg_image {
-	char ref[512]; /* immutable */
+	_Alignas(8) char ref[512]; /* constant for a generation */
 };
 
 /* ---- sandboxes ---- */

@@ -186,8 +186,11 @@ enum reg_status reg_found(struct reg_self *me, reg_sandbox_id sandbox)
 	uint64_t place = atomic_load_explicit(&rec->place, memory_order_acquire);
 
 	/* from the store, or given up half-way: it needs a slot of its own */
-	if (word_state(before) == REG_LOST && !(place & PLACE_HELD))
-		return reg_adopt(me, sandbox, (reg_agent_id){place_agent(place)});
+	if (word_state(before) == REG_LOST && !(place & PLACE_HELD)) {
+		struct reg_row agent = reg__row_now(me->reg, CELLS_AGENTS, place_agent(place));
+
+		return reg_adopt(me, sandbox, (reg_agent_id){agent.idx, agent.gen});
+	}
 	st = apply(me, sandbox, rec_to_found, &rec, &before, &after);
 	if (st)
 		return st;

@@ -165,6 +165,16 @@ static bool owns_any(const struct reg *reg)
 	return all;
 }
 
+static struct reg_self *self_free(struct reg_self *me)
+{
+	free(me->excluded);
+	free(me->agent_marks);
+	free(me->pool_marks);
+	free(me->image_marks);
+	free(me);
+	return NULL;
+}
+
 static struct reg_self *self_new(struct reg *reg)
 {
 	struct reg_self *me = calloc(1, sizeof(*me));
@@ -172,10 +182,11 @@ static struct reg_self *self_new(struct reg *reg)
 	if (!me)
 		return NULL;
 	me->excluded = calloc(reg->agent_words, sizeof(uint64_t));
-	if (!me->excluded) {
-		free(me);
-		return NULL;
-	}
+	me->agent_marks = calloc(reg->agent_words, sizeof(uint64_t));
+	me->pool_marks = calloc((reg->max[CELLS_POOLS] + 63) / 64, sizeof(uint64_t));
+	me->image_marks = calloc((reg->max[CELLS_IMAGES] + 63) / 64, sizeof(uint64_t));
+	if (!me->excluded || !me->agent_marks || !me->pool_marks || !me->image_marks)
+		return self_free(me);
 	me->reg = reg;
 	reg__floors_void(me);
 	return me;
@@ -213,8 +224,7 @@ enum reg_status reg_join(struct reg *reg, enum reg_kind kind, struct reg_self **
 		reg__grace_thread_stop(reg);
 	pthread_mutex_unlock(&reg->roles);
 	if (st) {
-		free(me->excluded);
-		free(me);
+		self_free(me);
 		return st;
 	}
 	*ret = me;
@@ -263,9 +273,7 @@ struct reg_self *reg_leave(struct reg_self *me)
 		reg__grace_thread_stop(me->reg);
 	(void)reg__lock_byte(me->reg, REG_LOCK_PART(me->idx), F_UNLCK);
 	pthread_mutex_unlock(&me->reg->roles);
-	free(me->excluded);
-	free(me);
-	return NULL;
+	return self_free(me);
 }
 
 uint32_t reg_self_idx(const struct reg_self *me)

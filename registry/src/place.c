@@ -106,6 +106,10 @@ static enum reg_status take_on(struct reg_self *me, const struct search *s, uint
 	if (slot != REG_NIL ? !reg__slot_take(me, agent, slot, s->record, &gen)
 			    : !reg__slot_claim(me, agent, s->record, false, &slot, &gen))
 		return REG_STALE;
+	if (!reg__claim_stands(reg, agent, slot, s->pool, &ret->agent.gen)) {
+		reg__slot_free(me, agent, slot, gen, s->record);
+		return REG_STALE;
+	}
 	/* release [R3]: pairs with record_matches in index.c */
 	atomic_store_explicit(&rec->place, place_make(agent, slot, gen), memory_order_release);
 	(void)FAILPOINT("reserve.placed");
@@ -337,6 +341,13 @@ static enum reg_status by_word(struct reg_self *me, struct search *s, const stru
 			/* seq_cst [F1]: after the pool was marked as being refused */
 			uint64_t hot = a ? atomic_load_explicit(&a->hot, memory_order_seq_cst) : 0;
 
+			/* who freed a slot beyond the limit may stand still before it raised that
+			 */
+			if (hot_slots(hot) < hot_capacity(hot)) {
+				reg__agent_limit(me->reg, agent);
+				hot = atomic_load_explicit(&a->hot,
+							   memory_order_seq_cst); /* [F1] */
+			}
 			for (uint32_t i = 0; hot_ready(hot) && i < hot_slots(hot); i++) {
 				a64 *slot = reg__slot(me->reg, agent, i);
 				enum reg_status st;
@@ -346,7 +357,7 @@ static enum reg_status by_word(struct reg_self *me, struct search *s, const stru
 				if (!slot || word_state(atomic_load_explicit(
 						     slot, memory_order_seq_cst)) != SLOT_FREE)
 					continue;
-				if (!room_by_words(me->reg, agent, hot_slots(hot)))
+				if (!room_by_words(me->reg, agent, hot_capacity(hot)))
 					break;
 				(void)reg__agent_heal(me->reg, agent);
 				/* exactly this word: its mask bit may be in the hands of one who

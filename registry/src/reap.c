@@ -52,12 +52,14 @@ static void orphan(struct reaping *r, uint32_t idx, uint64_t w)
 	struct reg_rec *rec = reg__rec(r->me->reg, idx);
 	/* acquire [R3] */
 	uint64_t place = atomic_load_explicit(&rec->place, memory_order_acquire);
-	struct reg_orphan o = {.lease = {
-				       .sandbox = {idx, word_gen(w)},
-				       .agent = {place_agent(place)},
-				       .slot = place_slot(place),
-				       .slot_gen = place_gen(place),
-			       }};
+	struct reg_orphan o = {
+		.lease = {
+			.sandbox = {idx, word_gen(w)},
+			.agent = {place_agent(place),
+				  reg__row_now(r->me->reg, CELLS_AGENTS, place_agent(place)).gen},
+			.slot = place_slot(place),
+			.slot_gen = place_gen(place),
+		}};
 
 	slot_take_over(r, &o.lease);
 	r->res->orphans++;
@@ -264,6 +266,8 @@ void reg__reap_holdings(struct reg_self *me, uint32_t idx,
 	}
 	(void)FAILPOINT("reap.slots-done");
 	reap_blobs(&r);
+	reg__retire_reap(me, idx);
+	reg__rows_reap(me, idx);
 	/* its magazines; a living one loses the exclusive nomination of its units, nothing else */
 	if (idx != me->idx) {
 		for (int k = 0; k < CELLS_MAX; k++)

@@ -116,13 +116,23 @@ static enum reg_status keys_claim(struct reg *reg, const struct reg_want *want,
 	return st;
 }
 
-/* Everything but the publication: the record stays CLAIMED by me, invisible. */
+/* The rows under whose numbers it was placed are the rows of these names still; a sweep that comes
+ * later finds the record. */
+static bool rows_stand(const struct reg *reg, struct reg_row pool, struct reg_row image)
+{
+	return reg__row_stands(reg, CELLS_POOLS, pool) &&
+	       (image.idx == REG_NIL || reg__row_stands(reg, CELLS_IMAGES, image));
+}
+
+/* Everything but the publication: the record stays CLAIMED by me, invisible. REG_CONFLICT: a row
+ * was swept meanwhile, once more. */
 static enum reg_status reserve_try(struct reg_self *me, const struct reg_request *req,
 				   struct reg_lease *ret)
 {
 	struct reg *reg = me->reg;
 	struct reg_lease lease = {.agent = {REG_NIL}};
-	uint32_t pool, image = REG_NIL, idx;
+	struct reg_row pool, image = {REG_NIL, 0};
+	uint32_t idx;
 	struct reg_want want;
 	enum reg_status st = request_check(req, &want);
 
@@ -134,8 +144,9 @@ static enum reg_status reserve_try(struct reg_self *me, const struct reg_request
 		reg__index_prefetch(reg, INDEX_REQUESTS, want.request_hash);
 	if (!reg__pool_of(me, req->ns, req->pool, &pool))
 		return REG_NO_POOL;
-	(void)reg__image_of(me, req->image, &image);
-	st = reg__rec_new(me, &want, pool, 1, &lease.sandbox);
+	if (!reg__image_of(me, req->image, &image))
+		image.idx = REG_NIL;
+	st = reg__rec_new(me, &want, pool.idx, 1, &lease.sandbox);
 	if (st)
 		return st;
 	idx = lease.sandbox.idx;
@@ -151,12 +162,14 @@ static enum reg_status reserve_try(struct reg_self *me, const struct reg_request
 			memory_order_release);
 #endif
 	if (!st)
-		st = reg__place(me, pool, image, idx, &lease);
+		st = reg__place(me, pool.idx, image.idx, idx, &lease);
+	if (!st && !rows_stand(reg, pool, image))
+		st = REG_CONFLICT;
 	if (st) {
 		reg__undo(me, idx);
 		if (st == REG_NO_CAPACITY || st == REG_PORT_CONFLICT)
 			/* relaxed: a statistic */
-			atomic_fetch_add_explicit(&reg__pool(reg, pool)->unmet, 1,
+			atomic_fetch_add_explicit(&reg__pool(reg, pool.idx)->unmet, 1,
 						  memory_order_relaxed);
 		if (st == REG_REQUEST_SEEN || st == REG_REQUEST_MISMATCH || st == REG_NAME_EXISTS ||
 		    st == REG_NAME_TERMINATING)
@@ -170,8 +183,11 @@ static enum reg_status reserve_try(struct reg_self *me, const struct reg_request
 static enum reg_status reserve_hidden(struct reg_self *me, const struct reg_request *req,
 				      struct reg_lease *ret)
 {
-	enum reg_status st = reserve_try(me, req, ret);
+	enum reg_status st;
 
+	do
+		st = reserve_try(me, req, ret);
+	while (st == REG_CONFLICT);
 	if (st)
 		reg__count_refused(me, st);
 	return st;

@@ -7,7 +7,8 @@
 
 /* A record that holds nothing but its keys, CLAIMED by me. */
 static enum reg_status insert_hidden(struct reg_self *me, const struct reg_restore *r,
-				     reg_sandbox_id *ret, uint32_t *ret_agent)
+				     reg_sandbox_id *ret, struct reg_row *ret_pool,
+				     struct reg_row *ret_agent)
 {
 	const struct reg_request *req = &r->req;
 	struct reg_want want = {
@@ -21,20 +22,19 @@ static enum reg_status insert_hidden(struct reg_self *me, const struct reg_resto
 	struct reg *reg = me->reg;
 	struct reg_hit other;
 	struct reg_key key = {.a = req->ns};
-	uint32_t pool;
 	enum reg_status st;
 
 	/* on a new arena no agent has joined yet: the record keeps its pool's and its agent's name
 	 */
-	st = reg__pool_intern(me, r->req.ns, r->req.pool, &pool);
+	st = reg__pool_intern(me, r->req.ns, r->req.pool, ret_pool);
 	if (st)
 		return st;
 	if (r->agent_name && *r->agent_name)
-		st = reg__agent_intern(me, r->req.ns, r->agent_name, ret_agent);
+		st = reg__agent_intern(me, r->req.ns, r->agent_name, ret_pool->idx, ret_agent);
 	if (st)
 		return st;
 	reg__want_keys(&want);
-	st = reg__rec_new(me, &want, pool, r->generation, ret);
+	st = reg__rec_new(me, &want, ret_pool->idx, r->generation, ret);
 	if (st)
 		return st;
 	if (want.request_id_len) {
@@ -70,18 +70,40 @@ static bool restore_valid(const struct reg_restore *r)
 		r->state == REG_LOST);
 }
 
+/* Where it was last, if anywhere; true when both rows stand, and from here on do so for as long as
+ * the record is there. */
+static bool placed_last(struct reg_self *me, reg_sandbox_id id, struct reg_row pool,
+			struct reg_row agent)
+{
+	struct reg *reg = me->reg;
+
+	if (agent.idx != REG_NIL)
+		/* seq_cst [R3] [U1]: before the look at the row */
+		atomic_store_explicit(&reg__rec(reg, id.idx)->place,
+				      place_make(agent.idx, 0, 0) & ~PLACE_HELD,
+				      memory_order_seq_cst);
+	if (reg__row_stands(reg, CELLS_POOLS, pool) &&
+	    (agent.idx == REG_NIL || reg__row_stands(reg, CELLS_AGENTS, agent)))
+		return true;
+	reg__undo(me, id.idx);
+	return false;
+}
+
 enum reg_status reg_insert(struct reg_self *me, const struct reg_restore *r, reg_sandbox_id *ret)
 {
 	struct reg *reg = me->reg;
-	uint32_t agent = REG_NIL;
+	struct reg_row pool, agent;
 	reg_sandbox_id id;
 	enum reg_status st;
 
 	if (!restore_valid(r))
 		return REG_INVALID;
-	st = insert_hidden(me, r, &id, &agent);
-	if (st)
-		return st;
+	do { /* again when a sweep took a row that this record refers to only now */
+		agent = (struct reg_row){REG_NIL, 0};
+		st = insert_hidden(me, r, &id, &pool, &agent);
+		if (st)
+			return st;
+	} while (!placed_last(me, id, pool, agent));
 	struct reg_rec *rec = reg__rec(reg, id.idx);
 	a64 *word = reg__cell(reg, CELLS_RECORDS, id.idx);
 	/* relaxed, all: the record is CLAIMED by me; published by its word below */
@@ -89,9 +111,6 @@ enum reg_status reg_insert(struct reg_self *me, const struct reg_restore *r, reg
 
 	atomic_store_explicit(&rec->started_unix_ns, (uint64_t)r->started_unix_ns,
 			      memory_order_relaxed);
-	if (agent != REG_NIL)
-		atomic_store_explicit(&rec->place, place_make(agent, 0, 0) & ~PLACE_HELD,
-				      memory_order_relaxed);
 	if (r->from_store) {
 		/* what the store has is the revision as it stands */
 		atomic_store_explicit(&rec->store, STORE_MAYBE, memory_order_relaxed);
@@ -167,6 +186,7 @@ static enum reg_status adopt_slot(struct reg_self *me, reg_sandbox_id id, struct
 	if (st)
 		return st;
 	(void)FAILPOINT("adopt.slot-claimed");
+	reg__agent_limit(me->reg, agent); /* it may be beyond the capacity */
 	/* release [R3] */
 	atomic_store_explicit(&rec->place, place_make(agent, slot, gen), memory_order_release);
 	(void)FAILPOINT("adopt.placed");
@@ -207,13 +227,15 @@ static enum reg_status adoption(struct reg_self *me, a64 *word, uint64_t *w,
  */
 enum reg_status reg_adopt(struct reg_self *me, reg_sandbox_id sandbox, reg_agent_id agent)
 {
+	struct reg_agent *a;
 	struct reg_rec *rec;
 	a64 *word;
 	uint64_t w;
 	enum reg_status st;
 
-	if (!reg__agent(me->reg, agent.idx))
-		return REG_NOT_FOUND;
+	st = reg__agent_of(me->reg, agent, &a);
+	if (st)
+		return st;
 	if (!reg__rec_is(me->reg, sandbox, &rec, &word, &w))
 		return REG_STALE;
 	reg__changing(me, sandbox.idx);
@@ -228,6 +250,12 @@ enum reg_status reg_adopt(struct reg_self *me, reg_sandbox_id sandbox, reg_agent
 			       : REG_BAD_STATE;
 	(void)FAILPOINT("adopt.owned");
 	st = adopt_slot(me, sandbox, rec, agent.idx);
+	/* seq_cst [U2]: after the claim; the agent was removed meanwhile, so back to LOST without
+	 * it */
+	if (!st && hot_flags(atomic_load_explicit(&a->hot, memory_order_seq_cst)) & HOT_REMOVED) {
+		reg__unplace(me, sandbox.idx, rec, sandbox.gen);
+		st = REG_STALE;
+	}
 	if (st) {
 		(void)adoption(me, word, &w, rec_to_unadopted);
 	} else {

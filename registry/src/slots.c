@@ -114,7 +114,7 @@ uint64_t reg__agent_taken(const struct reg *reg, uint32_t agent)
 
 static inline int16_t hint_make(uint64_t hot, uint32_t load)
 {
-	return !hot_ready(hot) || load >= hot_slots(hot) ? REG_HINT_FULL : (int16_t)load;
+	return !hot_ready(hot) || load >= hot_capacity(hot) ? REG_HINT_FULL : (int16_t)load;
 }
 
 static inline int16_t hint_of(const struct reg *reg, const struct reg_agent *agent)
@@ -213,6 +213,7 @@ uint32_t reg__agent_heal(struct reg *reg, uint32_t agent)
 	}
 	/* relaxed: compared with what it becomes */
 	int16_t before = atomic_load_explicit(reg__hint(reg, agent), memory_order_relaxed);
+	reg__agent_limit(reg, agent);
 	int16_t now = reg__hint_publish(reg, agent);
 
 	if (now < before &&
@@ -430,6 +431,9 @@ void reg__slot_free(struct reg_self *me, uint32_t agent, uint32_t slot, uint32_t
 	atomic_fetch_and_explicit(s.mask, ~s.bit, memory_order_seq_cst);
 	(void)FAILPOINT("undo.mask-cleared");
 	(void)mask_settle(s.word, s.mask, s.bit);
+	/* seq_cst [U2]: beyond the limit, so that it may rise */
+	if (slot >= hot_slots(atomic_load_explicit(&s.a->hot, memory_order_seq_cst)))
+		reg__agent_limit(reg, agent);
 	(void)hint_check(reg, s.a, agent, &hint);
 	reg__load_lowered(me, pool, row, agent, hint);
 	now = atomic_load_explicit(&s.a->pool, memory_order_seq_cst); /* [G4] */
@@ -450,18 +454,22 @@ enum reg_status reg__agent_grow(struct reg_self *me, uint32_t agent, uint32_t sl
 
 		if (chunk_of(a, i) != REG_NIL)
 			continue;
-		/* If we die after the take the chunk is lost until the arena is rebuilt:
-		 * administration, bounded by its deaths. */
-		enum reg_status st =
-			reg__cell_take(me, CELLS_CHUNKS, 1, 0, REG_LIMIT_SLOTS, &idx, &word);
+		/* it names the agent: should we die here, our reaper looks whether that has it */
+		enum reg_status st = reg__cell_take(me, CELLS_CHUNKS, ROW_NEW, agent,
+						    REG_LIMIT_SLOTS, &idx, &word);
 
 		if (st)
 			return st;
+		(void)FAILPOINT("agent.chunk-taken");
 		/* release [G1]: pairs with chunk_of; an adoption may grow it at the same time */
 		if (!atomic_compare_exchange_strong_explicit(&a->chunk[i], &none, idx + 1,
 							     memory_order_release,
 							     memory_order_relaxed))
 			(void)reg__cell_free(me->reg, CELLS_CHUNKS, idx, word);
+		else /* release [C2]: nobody's from here on */
+			atomic_store_explicit(reg__cell(me->reg, CELLS_CHUNKS, idx),
+					      cell_hand_over(word, ROW_LIVE, CELL_OWNER_NONE),
+					      memory_order_release);
 	}
 	return REG_OK;
 }

@@ -45,6 +45,19 @@ _Static_assert(REG_GONE < (1 << CELL_STATE_WIDTH), "record states fit");
 enum { SLOT_FREE, SLOT_RESERVED, SLOT_BUSY };
 enum { BLOB_FREE, BLOB_USED };
 
+/*
+ * Rows (agents, pools, images), cold records and chunks. NEW: its owner fills it; a row is in use
+ * as soon as its key is committed. RETIRING: its owner looks whether anybody refers to it, and
+ * anybody who wants it takes it back to LIVE. RETIRED: nobody finds it any more; free after a grace
+ * period. Both name their entry of the retire list in place of a record.
+ */
+enum { ROW_FREE, ROW_NEW, ROW_LIVE, ROW_RETIRING, ROW_RETIRED };
+
+static inline bool row_state_used(unsigned int state)
+{
+	return state >= ROW_NEW && state <= ROW_RETIRING;
+}
+
 enum {
 	REC_DELETING = 1,  /* a delete was asked for */
 	REC_EXPIRING = 2,  /* stopped because of its expiry */
@@ -107,6 +120,15 @@ static inline uint64_t cell_hand_over(uint64_t w, unsigned int state, uint32_t o
 	       BITS_PUT(word_record(w), CELL_RECORD_SHIFT, CELL_RECORD_WIDTH);
 }
 
+/* Same generation, everything else anew. */
+static inline uint64_t cell_mark(uint64_t w, unsigned int state, uint32_t owner, uint32_t record)
+{
+	return BITS_PUT(state, CELL_STATE_SHIFT, CELL_STATE_WIDTH) |
+	       BITS_PUT(word_gen(w), CELL_GEN_SHIFT, GEN_WIDTH) |
+	       BITS_PUT(owner, CELL_OWNER_SHIFT, CELL_OWNER_WIDTH) |
+	       BITS_PUT(record, CELL_RECORD_SHIFT, CELL_RECORD_WIDTH);
+}
+
 /* The next record word of the same generation: the change count moves, so that no two words of a
  * generation are equal soon. */
 static inline uint64_t rec_move(uint64_t w, enum reg_state state, uint32_t owner,
@@ -163,10 +185,25 @@ static inline uint32_t place_gen(uint64_t p)
 	return BITS_GET(p, 30, GEN_WIDTH);
 }
 
-/* ---- agent hot word: slots 16 | ready 1 ---- */
+/*
+ * ---- agent hot word: slots 16 | capacity 16 | up 1 | draining 1 | removed 1 | - 1 | generation 28
+ * Slots below "slots" may be taken. That is the capacity, or less while the agent holds slots at
+ * and above it (after a capacity went down, or an adoption beyond it): the largest number for which
+ * it plus what is held at and above it is at most the capacity (limit_of).
+ */
+enum { HOT_UP = 1, HOT_DRAINING = 2, HOT_REMOVED = 4 };
+_Static_assert(REG_SLOTS_PER_AGENT_MAX < 1 << 16, "slots fit");
+
+static inline uint64_t hot_pack(uint32_t slots, uint32_t capacity, unsigned int flags, uint32_t gen)
+{
+	return BITS_PUT(slots, 0, 16) | BITS_PUT(capacity, 16, 16) | BITS_PUT(flags, 32, 3) |
+	       BITS_PUT(gen, 36, GEN_WIDTH);
+}
+
+/* Of generation 0, with all of its capacity to be had. */
 static inline uint64_t hot_make(uint32_t slots, bool ready)
 {
-	return BITS_PUT(slots, 0, 16) | BITS_PUT(ready, 16, 1);
+	return hot_pack(slots, slots, ready ? HOT_UP : 0, 0);
 }
 
 static inline uint32_t hot_slots(uint64_t hot)
@@ -174,9 +211,68 @@ static inline uint32_t hot_slots(uint64_t hot)
 	return BITS_GET(hot, 0, 16);
 }
 
+static inline uint32_t hot_capacity(uint64_t hot)
+{
+	return BITS_GET(hot, 16, 16);
+}
+
+static inline unsigned int hot_flags(uint64_t hot)
+{
+	return BITS_GET(hot, 32, 3);
+}
+
+static inline uint32_t hot_gen(uint64_t hot)
+{
+	return BITS_GET(hot, 36, GEN_WIDTH);
+}
+
+/* Takes new sandboxes, if there is room. */
 static inline bool hot_ready(uint64_t hot)
 {
-	return BITS_GET(hot, 16, 1);
+	return hot_flags(hot) == HOT_UP;
+}
+
+static inline uint64_t hot_with_slots(uint64_t hot, uint32_t slots)
+{
+	return hot_pack(slots, hot_capacity(hot), hot_flags(hot), hot_gen(hot));
+}
+
+static inline uint64_t hot_with_flags(uint64_t hot, unsigned int set, unsigned int clear)
+{
+	return hot_pack(hot_slots(hot), hot_capacity(hot), (hot_flags(hot) & ~clear) | set,
+			hot_gen(hot));
+}
+
+/* ---- retire list: cell kind + 1: 4 | owner 10 | index 22 | generation 28; 0: empty ---- */
+static inline uint64_t retire_make(unsigned int kind, uint32_t owner, uint32_t idx, uint32_t gen)
+{
+	return BITS_PUT(kind + 1, 0, 4) | BITS_PUT(owner, 4, CELL_OWNER_WIDTH) |
+	       BITS_PUT(idx, 14, 22) | BITS_PUT(gen, 36, GEN_WIDTH);
+}
+
+static inline unsigned int retire_kind(uint64_t e)
+{
+	return (unsigned int)BITS_GET(e, 0, 4) - 1;
+}
+
+static inline uint32_t retire_owner(uint64_t e)
+{
+	return BITS_GET(e, 4, CELL_OWNER_WIDTH);
+}
+
+static inline uint32_t retire_idx(uint64_t e)
+{
+	return BITS_GET(e, 14, 22);
+}
+
+static inline uint32_t retire_gen(uint64_t e)
+{
+	return BITS_GET(e, 36, GEN_WIDTH);
+}
+
+static inline uint64_t retire_with_owner(uint64_t e, uint32_t owner)
+{
+	return retire_make(retire_kind(e), owner, retire_idx(e), retire_gen(e));
 }
 
 /* ---- values tagged with the record's generation: value 36 | generation 28 ---- */

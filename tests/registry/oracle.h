@@ -24,7 +24,7 @@ enum {
 
 struct ora_agent {
 	bool joined, ready;
-	uint32_t idx; /* reg_agent_id */
+	uint32_t idx, gen; /* reg_agent_id */
 	int pool;
 	uint32_t slots;
 	uint32_t images;      /* a bit each */

@@ -45,6 +45,7 @@ static void join_one(struct walk_run *run, struct reg_self *me, int i, uint32_t 
 		CHECK_EQ(id.idx, agent->idx);
 	CHECK(ora_agent_by_idx(&run->ora, id.idx) == (agent->joined ? i : ORA_NONE));
 	agent->idx = id.idx;
+	agent->gen = id.gen;
 	agent->joined = true;
 	agent->ready = false;
 	agent->incarnation++;
@@ -69,7 +70,7 @@ static void images_one(struct walk_run *run, struct reg_self *me, int i, uint32_
 		n++;
 	}
 	walk_say(run, "  images of a%d: bits 0x%x", i, agent->images);
-	CHECK_OK(reg_agent_set_images(me, (reg_agent_id){agent->idx}, list, n));
+	CHECK_OK(reg_agent_set_images(me, (reg_agent_id){agent->idx, agent->gen}, list, n));
 }
 
 static void ready_one(struct walk_run *run, struct reg_self *me, int i, uint32_t random)
@@ -78,7 +79,7 @@ static void ready_one(struct walk_run *run, struct reg_self *me, int i, uint32_t
 
 	agent->ready = random % 6 != 0;
 	walk_say(run, "  a%d ready %d", i, agent->ready);
-	CHECK_OK(reg_agent_set_ready(me, (reg_agent_id){agent->idx}, agent->ready));
+	CHECK_OK(reg_agent_set_ready(me, (reg_agent_id){agent->idx, agent->gen}, agent->ready));
 }
 
 /* One agent, or a sixth of them. */
@@ -105,7 +106,7 @@ static struct reg_lease lease_of(const struct walk_run *run, const struct ora_sa
 {
 	return (struct reg_lease){
 		.sandbox = s->handle,
-		.agent = {s->agent == ORA_NONE ? UINT32_MAX : run->ora.agents[s->agent].idx},
+		.agent = {.idx = s->agent == ORA_NONE ? UINT32_MAX : run->ora.agents[s->agent].idx},
 		.slot = s->slot,
 		.slot_gen = s->slot_gen};
 }
@@ -123,7 +124,8 @@ static void adopt(struct walk_run *run, struct reg_self *me, struct ora_sandbox 
 	struct reg_sandbox_view view;
 	bool running = s->state == REG_RUNNING;
 
-	have = reg_adopt(me, s->handle, (reg_agent_id){run->ora.agents[agent].idx});
+	have = reg_adopt(me, s->handle,
+			 (reg_agent_id){run->ora.agents[agent].idx, run->ora.agents[agent].gen});
 	if (running || (s->state != REG_LOST && s->state != REG_RESTORED)) {
 		CHECK_ST(have, running && s->agent == agent ? REG_OK : REG_BAD_STATE);
 		return;

@@ -87,7 +87,8 @@ extern "C" {
 	X(CORRUPT, "the arena's contents contradict themselves")                                   \
 	X(IN_USE, "another live process holds that role")                                          \
 	X(TIMEOUT, "the deadline has passed")                                                      \
-	X(IO, "a system call on the arena file failed")
+	X(IO, "a system call on the arena file failed")                                            \
+	X(BACKLOG, "too much waits for a participant that stands still")
 
 enum reg_status {
 #define REG_STATUS_ENUM(name, text) REG_##name,
@@ -121,6 +122,7 @@ enum {
 /* ---- typed ids ---- */
 typedef struct {
 	uint32_t idx; /* UINT32_MAX: none */
+	uint32_t gen; /* of the row: REG_STALE when another agent, or none, has it by now */
 } reg_agent_id;
 
 /* A sandbox record: index and generation; a stale one is refused with REG_STALE. 0/0 is never
@@ -263,19 +265,43 @@ struct reg_agent_view {
 	uint32_t slots;	  /* what capacity means here */
 	uint32_t allocated;
 	bool ready;
+	bool draining; /* takes no new ones, whether ready or not */
+	bool removed;  /* and kept for as long as a sandbox refers to it, or until it returns */
 	int64_t heartbeat_unix_ns;
 	uint64_t reserved_total; /* slots taken so far, given back or not */
 };
 
-/* Adds the agent or takes it back with its sandboxes (same ns/name). Not ready until
- * reg_agent_set_ready. registryd only. */
+/*
+ * Adds the agent, or takes it back with its sandboxes (same ns/name), also after a removal. Not
+ * ready until reg_agent_set_ready; whether it drains stays. Several agents may be administered at
+ * once, one agent by one participant (registryd). A refusal (REG_LIMIT_*, REG_BACKLOG,
+ * REG_CONFLICT: somebody stands still between two steps of making the same row) leaves what was
+ * there.
+ */
 REG_USE enum reg_status reg_agent_join(struct reg_self *me, const struct reg_agent_info *info,
 				       reg_agent_id *ret);
 enum reg_status reg_agent_set_ready(struct reg_self *me, reg_agent_id agent, bool ready);
 enum reg_status reg_agent_heartbeat(struct reg_self *me, reg_agent_id agent, int64_t unix_ns);
-/* The whole set of cached images, canonical references. */
+/* No new ones from its return on (a reservation that holds its slot by then may still become
+ * visible); false: again. By anybody. */
+enum reg_status reg_agent_set_drain(struct reg_self *me, reg_agent_id agent, bool drain);
+/* <= 0: unlimited. While in use: what runs stays, and no new one until fewer than that are held. */
+enum reg_status reg_agent_set_capacity(struct reg_self *me, reg_agent_id agent, int32_t capacity);
+/*
+ * No new ones, no images, no pool. What runs there becomes LOST and keeps its slot; a start under
+ * way ends as its owner says. Until nothing refers to it any more the agent can return by
+ * reg_agent_join, with its sandboxes (reg_found); then a sweep frees its row, and handles to it are
+ * REG_STALE.
+ */
+enum reg_status reg_agent_remove(struct reg_self *me, reg_agent_id agent);
+/* The whole set of cached images, canonical references; at most REG_AGENT_IMAGES_MAX. */
 enum reg_status reg_agent_set_images(struct reg_self *me, reg_agent_id agent,
 				     const char *const *images, uint32_t count);
+/* What came and what went; a reference in both stays. Costs what it changes and what the agent has,
+ * not what the arena has. REG_TOO_LARGE: the set would be; nothing is changed. */
+enum reg_status reg_agent_change_images(struct reg_self *me, reg_agent_id agent,
+					const char *const *add_refs, uint32_t add_n,
+					const char *const *drop_refs, uint32_t drop_n);
 REG_USE enum reg_status reg_agent_get(struct reg_self *me, reg_agent_id agent,
 				      struct reg_agent_view *ret);
 REG_USE enum reg_status reg_agent_find(struct reg_self *me, const char *ns, const char *name,
@@ -296,6 +322,27 @@ struct reg_pool_view {
 	uint64_t unmet_demand; /* refusals for want of capacity since the arena was made */
 };
 bool reg_pool_next(struct reg_self *me, uint32_t *cursor, struct reg_pool_view *ret);
+/* Makes the pool, or keeps one that an agent's join has made: it stays when it has no agents. At
+ * any time. */
+REG_USE enum reg_status reg_pool_upsert(struct reg_self *me, const char *ns, const char *name);
+/* REG_IN_USE: it has agents or sandboxes (deleted ones that the store may still hold included);
+ * REG_NO_POOL; REG_BACKLOG. At any time. */
+REG_USE enum reg_status reg_pool_remove(struct reg_self *me, const char *ns, const char *name);
+
+/* ---- reclaiming ---- */
+struct reg_sweep_result {
+	uint32_t reclaimed; /* things whose grace period was over: free now */
+	uint32_t retired;   /* rows that nobody uses: free after a grace period */
+	uint32_t backlog;   /* things that wait for a grace period */
+};
+/*
+ * Frees what waited long enough, then looks for rows that nobody uses: removed agents without
+ * sandboxes, pools that are not upserted and have neither agents nor sandboxes, images that no
+ * agent has (a portion of their rows per call). By anybody, at any time; registryd does it every
+ * ten seconds. REG_BACKLOG: the list is full, because somebody stands still (reg_laggard_next).
+ */
+enum reg_status reg_sweep(struct reg_self *me, struct reg_sweep_result *ret);
+uint32_t reg_backlog(const struct reg *reg);
 
 /* ---- sandboxes ---- */
 enum reg_state {
