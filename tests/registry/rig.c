@@ -291,9 +291,11 @@ uint32_t rig_store_run(struct rig *rig)
 				continue;
 			CHECK_ST(status, REG_OK);
 			if (view.state == REG_GONE)
-				CHECK_OK(reg_store_forgotten(rig->me, taken[i]));
+				status = reg_store_forgotten(rig->me, taken[i]);
 			else
-				CHECK_OK(reg_stored(rig->me, taken[i], view.revision, 1));
+				status = reg_stored(rig->me, taken[i], view.revision, 1);
+			/* somebody else may have deleted it meanwhile, and forgotten it */
+			CHECK(status == REG_OK || reg_view(rig->me, taken[i], &view) != REG_OK);
 		}
 		CHECK(all < 10000000);
 	}

@@ -49,6 +49,13 @@ void script_world(struct rig *rig, struct script_world *ret)
 	(void)rig_store_run(rig);
 }
 
+const uint32_t script_free_slots = 2 * CAPACITY - 2;
+
+void script_agents(struct rig *rig)
+{
+	rig_images(rig, rig_agent(rig, "b", CAPACITY), NULL);
+}
+
 static bool is_held(const struct script_world *world, reg_sandbox_id sandbox)
 {
 	for (int i = 0; i < 3; i++)
