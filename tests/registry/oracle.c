@@ -2,6 +2,8 @@
 /* The brute-force registry: see oracle.h. Written to be obviously right, not fast. */
 #include "oracle.h"
 
+#include <string.h>
+
 bool ora_visible(const struct ora_sandbox *s)
 {
 	return s->state >= REG_RESERVED && s->state <= REG_RESTORED;
@@ -57,7 +59,7 @@ static void take_census(const struct oracle *ora, const struct ora_ask *ask, str
 		if (!s->held)
 			continue;
 		ret->allocated[s->agent]++;
-		if (shares_port(s, ask))
+		if (s->ports_held && shares_port(s, ask))
 			ret->conflict[s->agent] = true;
 	}
 }
@@ -314,8 +316,18 @@ enum reg_status ora_found(struct ora_sandbox *s)
 	return REG_OK;
 }
 
-enum reg_status ora_adopt(struct ora_sandbox *s, int agent, uint32_t slot, uint32_t slot_gen)
+enum reg_status ora_adopt(const struct oracle *ora, struct ora_sandbox *s, int agent, uint32_t slot,
+			  uint32_t slot_gen)
 {
+	struct ora_ask ports = {.port_count = s->port_count};
+	struct census c;
+
+	if (!s->held || s->agent != agent) {
+		memcpy(ports.ports, s->ports, sizeof(ports.ports));
+		s->held = false;
+		take_census(ora, &ports, &c);
+		s->ports_held = !c.conflict[agent]; /* it runs, whoever has them */
+	}
 	s->agent = agent;
 	s->slot = slot;
 	s->slot_gen = slot_gen;

@@ -40,9 +40,10 @@ struct ora_sandbox {
 	bool rid_held; /* a restored one may have to do without */
 	uint64_t hash;
 	int pool, image;
-	uint32_t owner; /* participant; UINT32_MAX: nobody */
-	int agent;	/* where it is or was; ORA_NONE: nowhere yet */
-	bool held;	/* slot and ports */
+	uint32_t owner;	 /* participant; UINT32_MAX: nobody */
+	int agent;	 /* where it is or was; ORA_NONE: nowhere yet */
+	bool held;	 /* a slot */
+	bool ports_held; /* not when somebody else had one of them where it was adopted */
 	uint32_t slot, slot_gen;
 	uint16_t ports[ORA_PORTS];
 	uint32_t port_count;
@@ -106,7 +107,8 @@ enum reg_status ora_lost(struct ora_sandbox *s);
 /* LOST with its slot still held → RUNNING. */
 enum reg_status ora_found(struct ora_sandbox *s);
 /* As adopted on that agent with that slot. */
-enum reg_status ora_adopt(struct ora_sandbox *s, int agent, uint32_t slot, uint32_t slot_gen);
+enum reg_status ora_adopt(const struct oracle *ora, struct ora_sandbox *s, int agent, uint32_t slot,
+			  uint32_t slot_gen);
 /* It is gone for everybody but the store. */
 void ora_gone(struct oracle *ora, struct ora_sandbox *s);
 

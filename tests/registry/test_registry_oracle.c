@@ -12,7 +12,9 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { WALKS_SHORT = 200, WALKS_LONG = 3000, SHRINKS_MAX = 4000, FIRST_SEED = 1 };
+#include "base/clock.h"
+
+enum { WALKS_SHORT = 200, WALKS_LONG = 3000, SHRINK_SECONDS = 100, FIRST_SEED = 1 };
 
 /* Shared with the children that walk. */
 struct shared {
@@ -65,14 +67,14 @@ static bool fails(const struct rig *rig, struct shared *shared)
 static void shrink(const struct rig *rig, struct shared *shared)
 {
 	static struct walk best;
-	int tries = 0;
+	uint64_t deadline = clock_mono_ns() + SHRINK_SECONDS * NS_PER_S;
 
 	shared->quiet = true;
 	best = shared->walk;
-	for (uint32_t part = best.count / 2; part && tries < SHRINKS_MAX;) {
+	for (uint32_t part = best.count / 2; part && clock_mono_ns() < deadline;) {
 		bool smaller = false;
 
-		for (uint32_t at = 0; at + part <= best.count && tries < SHRINKS_MAX; tries++) {
+		for (uint32_t at = 0; at + part <= best.count && clock_mono_ns() < deadline;) {
 			shared->walk = best;
 			memmove(&shared->walk.ops[at], &shared->walk.ops[at + part],
 				(best.count - at - part) * sizeof(best.ops[0]));

@@ -177,7 +177,7 @@ void walk_compare(struct walk_run *run)
 			continue;
 		walk_compare_one(run, run->who[0], s);
 		rids += s->rid_held;
-		ports += s->held ? s->port_count : 0;
+		ports += s->held && s->ports_held ? s->port_count : 0;
 	}
 	while (reg_next(run->who[0], &cursor, "default", &view))
 		listed++;

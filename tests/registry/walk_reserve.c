@@ -105,6 +105,7 @@ static struct ora_sandbox *note(struct walk_run *run, struct reg_self *me,
 				  .owner = reg_self_idx(me),
 				  .agent = ora_agent_by_idx(&run->ora, lease->agent.idx),
 				  .held = true,
+				  .ports_held = true,
 				  .slot = lease->slot,
 				  .slot_gen = lease->slot_gen,
 				  .port_count = ask->port_count};

@@ -135,7 +135,7 @@ static void adopt(struct walk_run *run, struct reg_self *me, struct ora_sandbox 
 	CHECK_EQ(view.agent.idx, run->ora.agents[agent].idx);
 	if (!s->held || s->agent != agent)
 		CHECK(!ora_slot_held(&run->ora, agent, view.slot));
-	CHECK_ST(ora_adopt(s, agent, view.slot, view.slot_gen), want);
+	CHECK_ST(ora_adopt(&run->ora, s, agent, view.slot, view.slot_gen), want);
 }
 
 static void found(struct walk_run *run, struct reg_self *me, struct ora_sandbox *s)
@@ -151,7 +151,7 @@ static void found(struct walk_run *run, struct reg_self *me, struct ora_sandbox 
 		CHECK_OK(reg_view(me, s->handle, &view));
 		CHECK_EQ(view.agent.idx, run->ora.agents[s->agent].idx);
 		CHECK(!ora_slot_held(&run->ora, s->agent, view.slot));
-		(void)ora_adopt(s, s->agent, view.slot, view.slot_gen);
+		(void)ora_adopt(&run->ora, s, s->agent, view.slot, view.slot_gen);
 		return;
 	}
 	CHECK_ST(reg_found(me, s->handle), ora_found(s));
