@@ -33,6 +33,7 @@ static struct point points[POINTS_MAX];
 static int point_count;
 static const char *role_now = "";
 bool failpoint_armed;
+static void (*hook)(const char *name);
 
 static int parse_action(struct point *point, const char *text)
 {
@@ -77,7 +78,7 @@ void failpoint_set(const char *text)
 	char *copy, *save = NULL;
 
 	point_count = 0;
-	failpoint_armed = false;
+	failpoint_armed = hook != NULL;
 	if (!text || !*text)
 		return;
 	copy = strdup(text);
@@ -94,7 +95,13 @@ void failpoint_set(const char *text)
 		point_count++;
 	}
 	free(copy);
-	failpoint_armed = point_count > 0;
+	failpoint_armed = point_count > 0 || hook;
+}
+
+void failpoint_hook(void (*fn)(const char *name))
+{
+	hook = fn;
+	failpoint_armed = point_count > 0 || hook;
 }
 
 __attribute__((constructor)) static void failpoint_from_environment(void)
@@ -162,6 +169,8 @@ static bool act(const struct point *point)
 
 bool failpoint_hit(const char *name)
 {
+	if (hook)
+		hook(name);
 	for (int i = 0; i < point_count; i++) {
 		struct point *point = &points[i];
 		int64_t pass;

@@ -18,6 +18,9 @@ bool failpoint_hit(const char *name);
 /* Re-reads the environment text; for tests inside one process. NULL disarms. */
 void failpoint_set(const char *text);
 void failpoint_role(const char *role);
+/* Called at each pass of every failpoint, before what is set for it; for tests that stir up the
+ * order of threads. NULL: nobody. */
+void failpoint_hook(void (*fn)(const char *name));
 #define FAILPOINT(name) (__builtin_expect(failpoint_armed, 0) && failpoint_hit(name))
 #else
 #define FAILPOINT(name) false
