@@ -170,9 +170,10 @@ static void on_up(void *arg, const Fsb__Agent__V1__HelloReply *hello)
 	reg_agent_heartbeat(a->d->me, a->id, a->seen_unix_ns);
 	rd_sweep_soon(a->d);
 	log_info(new_here ? "agent joined" : "agent is back",
-		 "agent=%s namespace=%s pool=%s capacity=%d sandboxes=%zu images=%zu address=%s",
-		 a->name, a->ns, info.pool, info.capacity, hello->n_sandboxes, hello->n_images,
-		 a->address);
+		 "agent=%s namespace=%s pool=%s node=%s capacity=%d sandboxes=%zu images=%zu "
+		 "address=%s",
+		 a->name, a->ns, info.pool, info.node, info.capacity, hello->n_sandboxes,
+		 hello->n_images, a->address);
 }
 
 /* ---- signs of life ---- */
