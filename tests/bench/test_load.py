@@ -5,6 +5,7 @@ import json
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -66,7 +67,7 @@ class SimStack(StackTest):
         eventually(
             lambda: len([n for n in cls.stack.ready_agents() if n.startswith(prefix)]) == count,
             f"{count} simulated agents ready",
-            30,
+            20,
         )
 
     def load(self, *args):
@@ -147,6 +148,21 @@ class SimagentTest(SimStack):
         self.assertFalse(
             [f for f in os.listdir(os.path.join(self.stack.run_dir, "agents")) if f.startswith("slow-")]
         )
+
+    def test_silent_agents_do_not_hold_up_others(self):
+        """registryd dials a limited number of new agents at once; sockets that take a connection and say nothing are no hindrance."""
+        folder, silent = os.path.join(self.stack.run_dir, "agents"), []
+        self.addCleanup(lambda: [s.close() for s in silent])
+        for i in range(1000):
+            silent.append(socket.socket(socket.AF_UNIX))
+            silent[-1].bind(os.path.join(folder, f"silent-{i}~"))
+            silent[-1].listen(16)
+            os.rename(os.path.join(folder, f"silent-{i}~"), os.path.join(folder, f"silent-{i}.sock"))
+        add_sim(self.stack, "simlate", 1, "--name-prefix", "late-", "--pool", "late")
+        self.wait_agents("late-", 1)
+        self.assertEqual(self.stack.procs["simlate"].term(), 0)
+        for i in range(1000):
+            os.unlink(os.path.join(folder, f"silent-{i}.sock"))
 
     def test_exits(self):
         add_sim(self.stack, "simexit", 1, "--name-prefix", "exit-", "--pool", "exits", "--exit-after", "50ms")
