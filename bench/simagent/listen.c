@@ -35,6 +35,7 @@ struct sim_listen {
 	uint32_t *agent_of; /* by fd: agent + 1, or 0 */
 	int limit, lowest, next;
 	bool complained;
+	int64_t published; /* so many sockets have their final name */
 };
 
 static struct sim_listen *state(struct sim *sim)
@@ -141,10 +142,14 @@ static int watch(struct sim *sim, struct sim_agent *agent, int fd, bool tcp, str
 	return 0;
 }
 
-static int unix_path(const struct sim *sim, const struct sim_agent *agent, struct sockaddr_un *sun)
+/* Bound under a name that nobody looks for, since thousands take their time. */
+#define NEW_SUFFIX "~"
+
+static int unix_path(const struct sim *sim, const struct sim_agent *agent, const char *suffix,
+		     struct sockaddr_un *sun)
 {
-	int n = snprintf(sun->sun_path, sizeof(sun->sun_path), "%s/agents/%s.sock", sim->o.run_dir,
-			 agent->name);
+	int n = snprintf(sun->sun_path, sizeof(sun->sun_path), "%s/agents/%s.sock%s",
+			 sim->o.run_dir, agent->name, suffix);
 
 	sun->sun_family = AF_UNIX;
 	return n < 0 || (size_t)n >= sizeof(sun->sun_path) ? -ENAMETOOLONG : 0;
@@ -170,22 +175,41 @@ static int remove_stale(const struct sockaddr_un *sun, struct err *err)
 
 static int listen_unix(struct sim *sim, struct sim_agent *agent, struct err *err)
 {
-	struct sockaddr_un sun = {0};
-	int rc = unix_path(sim, agent, &sun);
+	struct sockaddr_un sun = {0}, bound = {0};
+	int rc = unix_path(sim, agent, NEW_SUFFIX, &bound);
 
-	if (rc)
-		return err_set(err, rc, "the socket path of agent '%s' in '%s' is too long",
-			       agent->name, sim->o.run_dir);
+	if (rc || unix_path(sim, agent, "", &sun))
+		return err_set(err, -ENAMETOOLONG,
+			       "the socket path of agent '%s' in '%s' is too long", agent->name,
+			       sim->o.run_dir);
 	rc = remove_stale(&sun, err);
+	if (!rc)
+		rc = remove_stale(&bound, err);
 	if (rc)
 		return rc;
 	agent->unix_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (agent->unix_fd < 0)
 		return err_errno(err, errno, "make a socket for agent '%s'", agent->name);
-	if (bind(agent->unix_fd, (const struct sockaddr *)&sun, sizeof(sun)) ||
-	    chmod(sun.sun_path, 0660))
-		return err_errno(err, errno, "bind '%s'", sun.sun_path);
+	if (bind(agent->unix_fd, (const struct sockaddr *)&bound, sizeof(bound)) ||
+	    chmod(bound.sun_path, 0660))
+		return err_errno(err, errno, "bind '%s'", bound.sun_path);
 	return watch(sim, agent, agent->unix_fd, false, err);
+}
+
+/* Everything is ready to be answered: the sockets get the names by which registryd finds them. */
+static int publish(struct sim *sim, struct err *err)
+{
+	struct sockaddr_un sun = {0}, bound = {0};
+
+	for (int64_t i = 0; i < sim->o.agents && !sim->o.no_unix; i++) {
+		(void)unix_path(sim, &sim->agents[i], NEW_SUFFIX, &bound);
+		(void)unix_path(sim, &sim->agents[i], "", &sun);
+		if (rename(bound.sun_path, sun.sun_path))
+			return err_errno(err, errno, "rename '%s' to '%s'", bound.sun_path,
+					 sun.sun_path);
+		state(sim)->published++;
+	}
+	return 0;
 }
 
 static bool is_loopback(const struct sockaddr_in *sin)
@@ -303,7 +327,7 @@ int sim_listen_open(struct sim *sim, struct err *err)
 	if (!l->agent_of)
 		return err_set(err, -ENOMEM, "out of memory");
 	l->watch = gloop_fd_add(sim->loop, l->epoll_fd, on_listeners, sim, err);
-	return l->watch ? 0 : err->code;
+	return l->watch ? publish(sim, err) : err->code;
 }
 
 void sim_listen_close(struct sim *sim)
@@ -316,8 +340,10 @@ void sim_listen_close(struct sim *sim)
 	for (int64_t i = 0; i < sim->o.agents; i++) {
 		struct sim_agent *agent = &sim->agents[i];
 
-		if (agent->unix_fd >= 0 && !unix_path(sim, agent, &sun))
+		if (agent->unix_fd >= 0) {
+			(void)unix_path(sim, agent, i < l->published ? "" : NEW_SUFFIX, &sun);
 			(void)unlink(sun.sun_path);
+		}
 		cleanup_closep(&agent->unix_fd);
 		cleanup_closep(&agent->tcp_fd);
 	}
