@@ -15,7 +15,7 @@ import unittest
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "integration"))
 
 from harness import Code, Stack, StackTest, eventually, fsb, main  # noqa: E402
-from process import BIN, Proc  # noqa: E402
+from process import BIN, SRC, Proc  # noqa: E402
 from rpc import agent_pb2 as ap, grpc, spec  # noqa: E402
 
 IMAGE = "docker.io/library/busybox:test"
@@ -503,6 +503,24 @@ class UsageTest(unittest.TestCase):
             self.assertEqual(done.returncode, 1)
             self.assertIn("the limit is 150", done.stderr)
             self.assertFalse(os.listdir(os.path.join(folder, "agents")))
+
+
+class RpcTest(unittest.TestCase):
+    def test_bench_rpc(self):
+        """All of it in small; no figure is judged."""
+        with tempfile.NamedTemporaryFile(suffix=".json") as out:
+            args = ["--bin", BIN, "--json", out.name, *"--agents 20 --seconds 0.4 --rounds 1".split()]
+            done = subprocess.run([os.path.join(SRC, "bench", "rpc"), *args], capture_output=True, text=True, timeout=100)
+            print(done.stdout, done.stderr, file=sys.stderr)
+            self.assertEqual(done.returncode, 0)
+            result = json.load(out)
+        self.assertEqual((result["simulated"], result["summary"]["simulated_agents"]), (True, 20))
+        self.assertIn("SIMULATED", done.stdout)
+        self.assertEqual((result["wrong"], result["summary"]["unbalanced"]), ([], 0))
+        self.assertGreater(result["summary"]["rpc_20_vs_echo_p50"], 0)
+        self.assertEqual(result["sim"]["started"], result["sim"]["stopped"])
+        self.assertGreater(result["sizes"]["fsb-fastpath"]["rss_anon_kib"], 0)
+        self.assertFalse([f for f in os.listdir("/run") if f.startswith("fsb-rpc-")])
 
 
 if __name__ == "__main__":
