@@ -67,6 +67,8 @@ uint64_t reg__layout_stamp(void)
 		REG_HOMES,
 		sizeof(struct reg_image),
 		sizeof(struct reg_rec),
+		offsetof(struct reg_rec, labels),
+		offsetof(struct reg_rec, expire),
 		offsetof(struct reg_rec, ns),
 		offsetof(struct reg_rec, name),
 		offsetof(struct reg_rec, name_hash),
@@ -87,6 +89,7 @@ uint64_t reg__layout_stamp(void)
 		reg_blob_unit[1],
 		reg_blob_unit[2],
 		reg_blob_unit[3],
+		reg__hash("a hash of another build finds nothing", "here"),
 		REG_LAYOUT_VERSION,
 	};
 	uint64_t h = UINT64_C(0xcbf29ce484222325); /* FNV-1a */

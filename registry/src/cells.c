@@ -12,15 +12,6 @@ static a64 *hint_word(const struct reg *reg, enum reg_cells_kind kind, uint32_t 
 	return (a64 *)reg__at(reg, REGION_CELL_BITS + kind, (uint64_t)word * 8);
 }
 
-a64 *reg__cell(const struct reg *reg, enum reg_cells_kind kind, uint32_t idx)
-{
-	uint64_t off = reg->span[REGION_CELL_WORDS + kind].off + (uint64_t)idx * 8;
-
-	if (idx >= reg->max[kind] || !reg__ensured(reg, off, 8))
-		return NULL;
-	return (a64 *)(void *)(reg->base + off);
-}
-
 /* Where the unit itself lives, so that its memory is there before anybody holds it. */
 static void unit_span(const struct reg *reg, enum reg_cells_kind kind, uint32_t idx,
 		      uint64_t *ret_off, uint64_t *ret_len)
@@ -231,6 +222,13 @@ static enum reg_status take_by_word(struct reg_self *me, enum reg_cells_kind kin
 		return st;
 	}
 	return REG_STALE;
+}
+
+uint32_t reg__cell_next(const struct reg_self *me, enum reg_cells_kind kind)
+{
+	const struct reg_magazine *mag = &me->magazine[kind];
+
+	return mag->n ? mag->idx[mag->n - 1] : REG_NIL;
 }
 
 enum reg_status reg__cell_take(struct reg_self *me, enum reg_cells_kind kind, unsigned int state,

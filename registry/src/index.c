@@ -17,6 +17,7 @@
  */
 #include "internal.h"
 
+#include <immintrin.h>
 #include <string.h>
 
 struct place {
@@ -26,27 +27,45 @@ struct place {
 	uint64_t value;
 };
 
-static uint64_t mix(uint64_t h)
+/* Both halves of the product: each bit of the factors moves about half of the bits. */
+static inline uint64_t fold(uint64_t a, uint64_t b)
 {
-	h ^= h >> 33;
-	h *= UINT64_C(0xff51afd7ed558ccd);
-	h ^= h >> 33;
-	h *= UINT64_C(0xc4ceb9fe1a85ec53);
-	return h ^ (h >> 33);
+	unsigned __int128 p = (unsigned __int128)a * b;
+
+	return (uint64_t)p ^ (uint64_t)(p >> 64);
 }
 
-static inline uint64_t hash_bytes(uint64_t h, const char *text, uint32_t len)
+static inline uint64_t eight(const char *text)
 {
 	uint64_t w;
 
-	for (; len >= 8; len -= 8, text += 8) {
-		memcpy(&w, text, 8);
-		h = (h ^ w) * UINT64_C(0x9fb21c651e98df25);
-		h ^= h >> 29;
-	}
-	w = reg__tail_word(text, len);
-	h = (h ^ w ^ ((uint64_t)len << 56)) * UINT64_C(0x9fb21c651e98df25);
-	return h ^ (h >> 32);
+	memcpy(&w, text, 8);
+	return w;
+}
+
+/* Sixteen bytes per multiplication; the last ones may overlap those before. Arbitrary odd
+ * constants.
+ */
+static inline uint64_t hash_bytes(uint64_t h, const char *text, uint32_t len)
+{
+	const uint64_t k = UINT64_C(0x9fb21c651e98df25);
+	const char *end = text + len;
+
+	h ^= len * UINT64_C(0x8445d61a4e774913);
+	if (len < 8)
+		return fold(h ^ reg__tail_word(text, len), k);
+	if (len < 16)
+		return fold(h ^ eight(text), k ^ eight(end - 8));
+	for (; end - text > 16; text += 16)
+		h = fold(h ^ eight(text), k ^ eight(text + 8));
+	return fold(h ^ eight(end - 16), k ^ eight(end - 8));
+}
+
+/* Never 0. */
+static inline uint64_t mix(uint64_t h)
+{
+	h = fold(h ^ UINT64_C(0xff51afd7ed558ccd), UINT64_C(0xc4ceb9fe1a85ec53));
+	return h ? h : 1;
 }
 
 uint64_t reg__hash_of(const char *a, uint32_t a_len, const char *b, uint32_t b_len)
@@ -289,25 +308,110 @@ static bool outrank(const struct reg *reg, enum reg_index_kind kind, const struc
 	return true;
 }
 
-enum reg_status reg__index_insert(struct reg *reg, enum reg_index_kind kind,
-				  const struct reg_key *key, uint32_t cell, uint32_t gen,
-				  struct reg_hit *ret_other)
+/*
+ * One look at the home bucket for a key with these bits: true when none of its entries (but skip)
+ * can be of this key and none of those that wanted this bucket lives further on. Then there is
+ * nobody in the whole window: steps 1 and 3 in one pass over one line. *ret_empty: the first empty
+ * place, or REG_BUCKET_ENTRIES.
+ */
+#ifdef __SANITIZE_THREAD__
+static bool home_clear(const struct reg_bucket *b, uint64_t hash, const a64 *skip,
+		       uint32_t *ret_empty)
 {
-	struct reg_hit hit;
-	struct place mine;
-	enum reg_status st;
+	*ret_empty = REG_BUCKET_ENTRIES;
+	for (uint32_t i = 0; i < REG_BUCKET_ENTRIES; i++) {
+		/* seq_cst [I1]: as in next_match */
+		uint64_t e = atomic_load_explicit(&b->entry[i], memory_order_seq_cst);
 
+		if (!e)
+			*ret_empty = i < *ret_empty ? i : *ret_empty;
+		else if (entry_tag_is(e, hash) && &b->entry[i] != skip)
+			return false;
+	}
+	/* seq_cst [I2]: as in next_match */
+	return !atomic_load_explicit(&b->overflow, memory_order_seq_cst);
+}
+#else
+/* Of each of the eight words the low half, which holds state, tag and a part of the cell: never 0
+ * in an entry that is in use. */
+static inline __m128i low_halves(const __m128i *two)
+{
+	return _mm_castps_si128(_mm_shuffle_ps(_mm_castsi128_ps(_mm_load_si128(two)),
+					       _mm_castsi128_ps(_mm_load_si128(two + 1)), 0x88));
+}
+
+static inline unsigned int lanes_equal(__m128i a, __m128i b, __m128i to)
+{
+	return (unsigned int)_mm_movemask_ps(_mm_castsi128_ps(_mm_cmpeq_epi32(a, to))) |
+	       (unsigned int)_mm_movemask_ps(_mm_castsi128_ps(_mm_cmpeq_epi32(b, to))) << 4;
+}
+
+/* Vector loads: the processor keeps each word whole, and none moves over the locked publication
+ * before the second look. In which order the words of one look are read does not matter. */
+static bool home_clear(const struct reg_bucket *b, uint64_t hash, const a64 *skip,
+		       uint32_t *ret_empty)
+{
+	const __m128i *words = (const __m128i *)(uintptr_t)b, tags = _mm_set1_epi32(ENTRY_TAG_MASK);
+	__m128i low = low_halves(words), high = low_halves(words + 2);
+	unsigned int empty = lanes_equal(low, high, _mm_setzero_si128());
+	unsigned int same = lanes_equal(_mm_and_si128(low, tags), _mm_and_si128(high, tags),
+					_mm_set1_epi32((int)entry_make(0, hash, 0, 0)));
+
+	*ret_empty = (uint32_t)__builtin_ctz(empty | 1u << REG_BUCKET_ENTRIES);
+	same &= ~empty & ((1u << REG_BUCKET_ENTRIES) - 1);
+	if (skip)
+		same &= ~(1u << (skip - b->entry));
+	/* the eighth word is the count of those further on */
+	return !same && empty >> REG_BUCKET_ENTRIES & 1;
+}
+#endif
+
+/* Steps 1 and 2 when the home bucket says all; false: the long way. */
+static bool publish_home(struct reg_bucket *b, uint64_t hash, uint64_t entry, struct place *ret)
+{
+	uint64_t empty = 0;
+	uint32_t i;
+
+	if (!home_clear(b, hash, NULL, &i) || i == REG_BUCKET_ENTRIES)
+		return false;
+	*ret = (struct place){&b->entry[i], 0, i, entry};
+	/* seq_cst [I1]: as in publish */
+	return atomic_compare_exchange_strong_explicit(&b->entry[i], &empty, entry,
+						       memory_order_seq_cst, memory_order_relaxed);
+}
+
+/* Steps 1 and 2. */
+static enum reg_status look_and_publish(struct reg *reg, enum reg_index_kind kind,
+					const struct reg_key *key, uint64_t entry,
+					struct place *ret, struct reg_hit *ret_other)
+{
+	struct reg_bucket *home = bucket_at(reg, kind, key->hash, 0);
+	struct reg_hit hit;
+
+	if (bucket_there(reg, home) && publish_home(home, key->hash, entry, ret))
+		return REG_OK;
 	if (reg__index_find(reg, kind, key, &hit) && hit.committed) {
 		*ret_other = hit;
 		return REG_NAME_EXISTS;
 	}
-	st = publish(reg, kind, key->hash, entry_make(ENTRY_TENTATIVE, key->hash, cell, gen),
-		     &mine);
+	return publish(reg, kind, key->hash, entry, ret);
+}
+
+enum reg_status reg__index_insert(struct reg *reg, enum reg_index_kind kind,
+				  const struct reg_key *key, uint32_t cell, uint32_t gen,
+				  struct reg_hit *ret_other)
+{
+	uint64_t entry = entry_make(ENTRY_TENTATIVE, key->hash, cell, gen);
+	struct place mine;
+	uint32_t empty;
+	enum reg_status st = look_and_publish(reg, kind, key, entry, &mine, ret_other);
+
 	if (st)
 		return st;
 	if (kind == INDEX_REQUESTS)
 		(void)FAILPOINT("reserve.request-tentative");
-	if (!outrank(reg, kind, key, &mine, ret_other))
+	if (!home_clear(bucket_at(reg, kind, key->hash, 0), key->hash, mine.entry, &empty) &&
+	    !outrank(reg, kind, key, &mine, ret_other))
 		return retract(reg, kind, key->hash, &mine);
 	uint64_t e = mine.value;
 

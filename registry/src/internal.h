@@ -185,7 +185,14 @@ void reg__counters_since_join(const struct reg_part *part, struct reg_participan
 
 /* ---- cells.c ---- */
 /* The word of a cell, NULL when out of range or never allocated. */
-a64 *reg__cell(const struct reg *reg, enum reg_cells_kind kind, uint32_t idx);
+static inline a64 *reg__cell(const struct reg *reg, enum reg_cells_kind kind, uint32_t idx)
+{
+	uint64_t off = reg->span[REGION_CELL_WORDS + kind].off + (uint64_t)idx * 8;
+
+	if (idx >= reg->max[kind] || !reg__ensured(reg, off, 8))
+		return NULL;
+	return (a64 *)(void *)(reg->base + off);
+}
 /* Takes a free cell: FREE → state under me. *ret_idx, *ret_word. full is the status for "none
  * free". */
 enum reg_status reg__cell_take(struct reg_self *me, enum reg_cells_kind kind, unsigned int state,
@@ -194,6 +201,8 @@ enum reg_status reg__cell_take(struct reg_self *me, enum reg_cells_kind kind, un
 /* Takes exactly that cell; REG_STALE: it is not free. */
 enum reg_status reg__cell_take_at(struct reg_self *me, enum reg_cells_kind kind, uint32_t idx,
 				  unsigned int state, uint32_t record, uint64_t *ret_word);
+/* Which unit the next take will nominate, when that is known; REG_NIL. For prefetching. */
+uint32_t reg__cell_next(const struct reg_self *me, enum reg_cells_kind kind);
 /* Frees exactly this word; false when it has changed. */
 bool reg__cell_free(struct reg *reg, enum reg_cells_kind kind, uint32_t idx, uint64_t word);
 /* The same into my magazine (records and blobs only). */
@@ -429,11 +438,16 @@ uint32_t reg__rec_pool(const struct reg_rec *rec);
 uint32_t reg__rec_ports(const struct reg_rec *rec, uint16_t *ret);
 bool reg__rec_is(const struct reg *reg, reg_sandbox_id id, struct reg_rec **ret_rec, a64 **ret_word,
 		 uint64_t *ret_value);
+/* The lines that reg__rec_new will probably write, on their way while the caller does other things.
+ */
+void reg__rec_prefetch(const struct reg_self *me, const struct reg_request *req);
 enum reg_status reg__rec_new(struct reg_self *me, const struct reg_want *want, uint32_t pool,
 			     int64_t generation, reg_sandbox_id *ret);
 /* A record CLAIMED by me: everything that it holds is taken back. Idempotent: a reaper may repeat
  * it. */
 void reg__undo(struct reg_self *me, uint32_t idx);
+/* The lines that it will need, asked for all at once instead of one behind the other. */
+void reg__undo_prefetch(const struct reg *reg, const struct reg_lease *lease);
 /* Slot and ports of a record that stays (EXITED, EXPIRED). Idempotent; nothing when the record is
  * of another generation by now. */
 void reg__unplace(struct reg_self *me, uint32_t idx, struct reg_rec *rec, uint32_t gen);

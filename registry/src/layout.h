@@ -213,38 +213,41 @@ struct reg_image {
 /* ---- sandboxes ---- */
 enum { STORE_NONE, STORE_MAYBE };
 
+/*
+ * The first line is all that a reservation's end writes, the second what it reads. Atomics are
+ * shared and changed as such; the other words are written by the owner while the record is CLAIMED,
+ * then constant for this generation: copied word by word, then the record word is checked.
+ */
 struct reg_rec {
-	/* shared, changed by atomics only */
 	a64 place;    /* agent 18 | slot 12 | slot generation 28 | held 1 */
 	a64 revision; /* grows over incarnations, too */
-	a64 stored;   /* highest revision that the store has */
+	a64 store;    /* STORE_* */
+	a64 watchers; /* bit per participant index modulo 64 */
+	a64 labels;   /* blob reference */
+	a64 message;  /* blob reference */
+	a64 spec;     /* blob reference or inline length; owner writes while CLAIMED */
 	a64 dirty_since_ns;
-	a64 watchers;	     /* bit per participant index modulo 64 */
-	a64 store;	     /* STORE_* */
-	a64 expire;	     /* unix seconds 36 | record generation 28 */
-	a64 policy;	     /* policy 4 | recovery seconds 32 | record generation 28 */
-	a64 exit;	     /* code, signal, flags | record generation 28 */
-	a64 finished;	     /* ms after created 36 | record generation 28 */
-	a64 labels;	     /* blob reference */
-	a64 message;	     /* blob reference */
-	a64 spec;	     /* blob reference or inline length; owner writes while CLAIMED */
+
+	uint64_t name_hash, request_key_hash; /* of the index keys; the latter 0: no request id */
+	uint64_t pool_and_consistency;	      /* pool 32 | consistency 8 | port count 8 */
+	a64 stored;			      /* highest revision that the store has */
+	a64 expire;			      /* unix seconds 36 | record generation 28 */
+	a64 policy;   /* policy 4 | recovery seconds 32 | record generation 28 */
+	a64 exit;     /* code, signal, flags | record generation 28 */
+	a64 finished; /* ms after created 36 | record generation 28 */
+
 	a64 started_unix_ns; /* owner writes while STARTING */
-	/* written by the owner while CLAIMED, then constant for this generation: copied word by
-	 * word, then the record word is checked */
 	uint64_t generation;
 	uint64_t base_revision;
 	uint64_t created_unix_ns;
 	uint64_t request_hash;
 	uint64_t spec_len;
-	uint64_t pool_and_consistency; /* pool 32 | consistency 8 | port count 8 */
 	uint64_t ports[REG_PORTS_MAX / 4];
 	uint64_t ns[8];
 	uint64_t id[8];
 	uint64_t request_id[16];
 	uint64_t name[32];
-	uint64_t name_hash,
-		request_key_hash; /* of the index keys, so that a removal need not read the texts */
-	uint64_t text[82];	  /* spec and image reference, when both fit */
+	uint64_t text[82]; /* spec and image reference, when both fit */
 };
 _Static_assert(sizeof(struct reg_rec) % REG_LINE == 0, "records start on a cache line");
 

@@ -22,6 +22,20 @@
  * the processor keeps each aligned half whole and its stores in order, and the compiler moves none
  * of them over the exchange that claimed the place nor over the release that publishes it.
  */
+static inline void pair_in(uint64_t *dst, const uint8_t *src)
+{
+	_mm_store_si128((__m128i *)(void *)dst,
+			_mm_loadu_si128((const __m128i *)(const void *)src));
+}
+
+static inline void line_in(uint64_t *dst, const uint8_t *src)
+{
+	pair_in(dst, src);
+	pair_in(dst + 2, src + 16);
+	pair_in(dst + 4, src + 32);
+	pair_in(dst + 6, src + 48);
+}
+
 void reg__words_in(uint64_t *dst, const void *src, uint32_t len)
 {
 	const uint8_t *from = src;
@@ -34,9 +48,10 @@ void reg__words_in(uint64_t *dst, const void *src, uint32_t len)
 			__atomic_store_n(dst, w, __ATOMIC_RELEASE);
 			i = 8;
 		}
+		for (; i + 64 <= len; i += 64)
+			line_in(dst + i / 8, from + i);
 		for (; i + 16 <= len; i += 16)
-			_mm_store_si128((__m128i *)(void *)(dst + i / 8),
-					_mm_loadu_si128((const __m128i *)(const void *)(from + i)));
+			pair_in(dst + i / 8, from + i);
 	}
 	for (; i < len; i += 8) {
 		memcpy(&w, from + i, 8);
@@ -228,6 +243,40 @@ static enum reg_status blobs_in(struct reg_self *me, reg_sandbox_id id, struct r
 	return spec_in(me, id, rec, want);
 }
 
+void reg__undo_prefetch(const struct reg *reg, const struct reg_lease *lease)
+{
+	const struct reg_rec *rec = reg__rec(reg, lease->sandbox.idx);
+	const a64 *slot = reg__slot(reg, lease->agent.idx, lease->slot);
+
+	if (!rec)
+		return;
+	__builtin_prefetch(reg__cell(reg, CELLS_RECORDS, lease->sandbox.idx), 1);
+	__builtin_prefetch(rec, 1);
+	if (slot)
+		__builtin_prefetch(slot, 1);
+	reg__index_prefetch(reg, INDEX_NAMES, word_of(&rec->name_hash));
+	reg__index_prefetch(reg, INDEX_REQUESTS, word_of(&rec->request_key_hash));
+}
+
+void reg__rec_prefetch(const struct reg_self *me, const struct reg_request *req)
+{
+	uint32_t idx = reg__cell_next(me, CELLS_RECORDS);
+	const struct reg_rec *rec = reg__rec(me->reg, idx);
+	uint32_t len = req->spec_len < sizeof(rec->text) ? req->spec_len : sizeof(rec->text);
+
+	if (!rec)
+		return;
+	__builtin_prefetch(reg__cell(me->reg, CELLS_RECORDS, idx), 1);
+	for (int i = 0; i < 3; i++)
+		__builtin_prefetch((const char *)rec + (size_t)i * REG_LINE, 1);
+	__builtin_prefetch(rec->ns, 1);
+	__builtin_prefetch(rec->id, 1);
+	__builtin_prefetch(rec->request_id, 1);
+	__builtin_prefetch(rec->name, 1);
+	for (uint32_t at = 0; at < len + REG_LINE; at += REG_LINE)
+		__builtin_prefetch((const char *)rec->text + at, 1);
+}
+
 /* A record CLAIMED by me and filled; nothing else refers to it yet. */
 enum reg_status reg__rec_new(struct reg_self *me, const struct reg_want *want, uint32_t pool,
 			     int64_t generation, reg_sandbox_id *ret)
@@ -262,8 +311,10 @@ enum reg_status reg__rec_new(struct reg_self *me, const struct reg_want *want, u
 static void unplace(struct reg_self *me, uint32_t idx, struct reg_rec *rec, bool mine, uint32_t gen,
 		    uint64_t place)
 {
-	reg__ports_free(me->reg, place_agent(place), idx, gen, REG_PORTS_MAX);
-	(void)FAILPOINT("undo.ports-freed");
+	if (BITS_GET(word_of(&rec->pool_and_consistency), 40, 8)) {
+		reg__ports_free(me->reg, place_agent(place), idx, gen, REG_PORTS_MAX);
+		(void)FAILPOINT("undo.ports-freed");
+	}
 	reg__slot_free(me, place_agent(place), place_slot(place), place_gen(place), idx);
 	/* acq_rel [R3]: the agent stays readable, only "held" goes; fails when somebody else was
 	 * first */
@@ -294,7 +345,7 @@ static void keys_remove(struct reg *reg, uint32_t idx, const struct reg_rec *rec
 {
 	reg__index_remove_mine(reg, INDEX_NAMES, word_of(&rec->name_hash), idx, gen);
 	(void)FAILPOINT("undo.name-freed");
-	if (word_of(&rec->request_id[0]))
+	if (word_of(&rec->request_key_hash))
 		reg__index_remove_mine(reg, INDEX_REQUESTS, word_of(&rec->request_key_hash), idx,
 				       gen);
 	(void)FAILPOINT("undo.request-freed");
@@ -339,8 +390,6 @@ void reg__undo(struct reg_self *me, uint32_t idx)
 	uint64_t place = atomic_load_explicit(&rec->place, memory_order_acquire); /* [R3] */
 	uint32_t gen = word_gen(w);
 
-	reg__index_prefetch(reg, INDEX_NAMES, word_of(&rec->name_hash));
-	reg__index_prefetch(reg, INDEX_REQUESTS, word_of(&rec->request_key_hash));
 	if (place & PLACE_HELD)
 		unplace(me, idx, rec, true, gen, place);
 	keys_remove(reg, idx, rec, gen);

@@ -134,8 +134,10 @@ static enum reg_status reserve_try(struct reg_self *me, const struct reg_request
 	struct reg_row pool, image = {REG_NIL, 0};
 	uint32_t idx;
 	struct reg_want want;
-	enum reg_status st = request_check(req, &want);
+	enum reg_status st;
 
+	reg__rec_prefetch(me, req);
+	st = request_check(req, &want);
 	if (st)
 		return st;
 	reg__want_keys(&want);
@@ -339,6 +341,7 @@ enum reg_status reg_abort(struct reg_self *me, const struct reg_lease *lease)
 	a64 *word;
 	uint64_t w, next;
 
+	reg__undo_prefetch(me->reg, lease);
 	if (!lease_is(me, lease, &rec, &word, &w))
 		return REG_STALE;
 	do {

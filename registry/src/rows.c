@@ -230,13 +230,10 @@ bool reg__find_agent(const struct reg *reg, const char *ns, const char *name, st
 	return find(reg, INDEX_AGENTS, ns, name, ret);
 }
 
-/* Where the answer for a text is remembered: its end tells pools and images apart best. */
+/* Where the answer for a text is remembered. */
 static uint32_t memo_at(const char *text)
 {
-	size_t len = strlen(text);
-
-	return (uint32_t)(len + (len ? (unsigned char)text[len - 1] + text[len / 2] : 0)) %
-	       NAME_MEMOS;
+	return (uint32_t)(reg__hash(text, NULL) % NAME_MEMOS);
 }
 
 /*

@@ -335,6 +335,7 @@ static inline uint64_t entry_make(unsigned int state, uint64_t hash, uint32_t ce
 	       BITS_PUT(gen, 36, GEN_WIDTH);
 }
 
+#define ENTRY_TAG_MASK (((1 << 12) - 1) << 2)
 static inline unsigned int entry_state(uint64_t e)
 {
 	return BITS_GET(e, 0, 2);
