@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "internal.h"
+#include "registry/bench.h"
 
 enum { PROCESSES_MAX = 16, RING = 256, BLOCK = 256, BLOCKS_MAX = 1 << 17 };
 
@@ -50,7 +51,8 @@ struct worker {
 	struct shared *shared;
 	struct reg *reg;
 	struct reg_self *me;
-	uint32_t rank, pool, image;
+	struct reg_bench_target target;
+	uint32_t rank;
 	struct reg_lease held[RING];
 	uint64_t random, refused;
 };
@@ -114,24 +116,25 @@ static uint64_t slots_with_image(const struct spec *spec)
 /* Held by nobody who measures: as after commits. */
 static void fill(struct reg_self *me, const struct spec *spec)
 {
-	uint32_t pool = 0, image = 0, record;
+	struct reg_bench_target target;
 	struct reg_lease lease;
+	uint32_t record;
 	uint64_t n = slots_with_image(spec) * spec->fill / 100;
 
-	base_bug(!reg__find_pool(me->reg, ns, pool_name, &pool));
-	base_bug(!reg__find_image(me->reg, image_name, &image));
+	must(reg_bench_target(me, ns, pool_name, image_name, &target), "the pool");
 	record = record_new(me);
 	if (spec->one_free)
 		n = slots_with_image(spec) - spec->processes;
 	for (uint64_t i = 0; i < n; i++)
-		must(reg__place(me, pool, image, record, &lease), "fill");
+		must(reg__place(me, target.pool, target.image, record, &lease), "fill");
 }
 
 /* ---- a worker ---- */
 
 static bool take(struct worker *w, struct reg_lease *ret)
 {
-	enum reg_status st = reg__place(w->me, w->pool, w->image, w->shared->record[w->rank], ret);
+	enum reg_status st =
+		reg__place(w->me, w->target.pool, w->target.image, w->shared->record[w->rank], ret);
 
 	w->refused += st != REG_OK;
 	return st == REG_OK;
@@ -260,8 +263,7 @@ static void worker_registry(struct worker *w)
 	pair_fn *pair = spec->one_free ? single_pair : spec->foreign ? foreign_pair : own_pair;
 
 	must(reg_join(w->reg, spec->dense ? REG_KIND_TOOL : REG_KIND_WORKER, &w->me), "reg_join");
-	base_bug(!reg__find_pool(w->reg, ns, pool_name, &w->pool));
-	base_bug(!reg__find_image(w->reg, image_name, &w->image));
+	must(reg_bench_target(w->me, ns, pool_name, image_name, &w->target), "the pool");
 	w->shared->record[w->rank] = record_new(w->me);
 	start_together(w->shared); /* all have joined */
 	for (uint32_t i = 0; i < (spec->one_free ? 1 : RING); i++) {

@@ -42,6 +42,7 @@ uint64_t reg__layout_stamp(void)
 		offsetof(struct reg_header, dirty_seq),
 		offsetof(struct reg_header, high),
 		offsetof(struct reg_header, homes),
+		offsetof(struct reg_header, port),
 		sizeof(struct reg_part),
 		offsetof(struct reg_part, count),
 		offsetof(struct reg_part, refused),
@@ -158,6 +159,8 @@ static uint64_t region_size(const struct reg *reg, int region)
 		return (uint64_t)reg->max[CELLS_IMAGES] * sizeof(struct reg_image);
 	case REGION_IMAGE_BITS:
 		return (uint64_t)reg->max[CELLS_IMAGES] * members_bytes;
+	case REGION_PORT_BITS:
+		return (uint64_t)REG_PORT_ROWS * reg->agent_words * 8;
 	case REGION_DIRTY:
 	case REGION_URGENT:
 		return align_up(reg->max[CELLS_RECORDS], 64) / 8;

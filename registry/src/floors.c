@@ -14,22 +14,41 @@ static uint32_t place_of(uint32_t pool, uint32_t image)
 	return (pool * 31 + (image + 1) * 7) % FLOORS;
 }
 
-struct reg_floor *reg__floor_of(struct reg_self *me, uint32_t pool, uint32_t image, uint64_t moves)
+static __attribute__((noinline)) struct reg_floor *floor_make(struct reg_self *me, uint32_t i,
+							      uint32_t pool, uint32_t image)
+{
+	struct reg_floor *f = &me->floors.of[i];
+
+	*f = (struct reg_floor){.pool = REG_NIL,
+				.image = image,
+				.row = reg__pool(me->reg, pool),
+				.pool_bits = reg__pool_bits(me->reg, pool),
+				.image_bits =
+					image == REG_NIL ? NULL : reg__image_bits(me->reg, image),
+				.stripe = me->rotor / REG_STRIPE};
+	me->floors.value[i] = 0;
+	if (!f->row || !f->pool_bits)
+		return NULL;
+	f->pool = pool;
+	/* none of the number before, so that it is not believed yet */
+	f->moves = ~atomic_load_explicit(&f->row->moves, memory_order_relaxed);
+	return f;
+}
+
+struct reg_floor *reg__floor_of(struct reg_self *me, uint32_t pool, uint32_t image)
 {
 	uint32_t i = place_of(pool, image);
 	struct reg_floor *f = &me->floors.of[i];
 
-	if (__builtin_expect(f->pool != pool || f->image != image || f->moves != moves, 0)) {
-		*f = (struct reg_floor){.pool = pool,
-					.image = image,
-					.moves = moves,
-					.members = image == REG_NIL
-							   ? reg__pool_bits(me->reg, pool)
-							   : reg__image_bits(me->reg, image),
-					.stripe = me->rotor / 64};
-		me->floors.value[i] = 0;
-	}
-	return f;
+	return __builtin_expect(f->pool == pool && f->image == image, 1)
+		       ? f
+		       : floor_make(me, i, pool, image);
+}
+
+void reg__floor_moved(struct reg_self *me, struct reg_floor *f, uint64_t moves)
+{
+	f->moves = moves;
+	reg__floor_raise(me, f, 0);
 }
 
 void reg__floors_void(struct reg_self *me)
@@ -109,9 +128,12 @@ void reg__floors_fresh(struct reg_self *me, uint32_t pool, uint32_t agent, int16
 		uint32_t i = (uint32_t)__builtin_ctz(bits);
 		struct reg_floor *f = &me->floors.of[i];
 
+		if (f->pool != pool)
+			continue;
+		const a64 *members = f->image_bits ? f->image_bits : f->pool_bits;
+
 		/* relaxed: a member that comes later voids the floor */
-		if (f->pool != pool ||
-		    !(atomic_load_explicit(&f->members[agent / 64], memory_order_relaxed) >>
+		if (!(atomic_load_explicit(&members[agent / 64], memory_order_relaxed) >>
 			      (agent % 64) &
 		      1))
 			continue;

@@ -83,6 +83,7 @@ static const char *const region_names[REGION_MAX] = {
 	[REGION_POOL_BITS] = "pool members",
 	[REGION_IMAGES] = "images",
 	[REGION_IMAGE_BITS] = "image holders",
+	[REGION_PORT_BITS] = "port users",
 	[REGION_DIRTY] = "dirty",
 	[REGION_URGENT] = "urgent",
 	[REGION_RECORDS] = "records",

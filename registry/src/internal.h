@@ -63,8 +63,9 @@ struct reg_full_memo {
 struct reg_floor {
 	uint32_t pool, image;
 	uint64_t moves;
-	const a64 *members; /* the image's bitmap of agents, or the pool's */
-	uint32_t stripe;    /* where the next search begins */
+	struct reg_pool *row;
+	const a64 *pool_bits, *image_bits; /* image NULL: any */
+	uint32_t stripe;		   /* where the next search begins */
 	uint32_t fresh_count;
 	bool sunk; /* one of fresh may be below the floor */
 	uint32_t fresh[FRESH];
@@ -396,10 +397,13 @@ bool reg__place_held(const struct reg *reg, uint64_t place, uint32_t record);
  * the record. */
 enum reg_status reg__place(struct reg_self *me, uint32_t pool, uint32_t image, uint32_t record,
 			   struct reg_lease *ret);
+
+/* ---- ports.c ---- */
 /* Idempotent: what this record has already, it keeps. */
 enum reg_status reg__ports_claim(struct reg *reg, uint32_t agent, uint32_t record, uint32_t gen);
 void reg__ports_free(struct reg *reg, uint32_t agent, uint32_t record, uint32_t gen,
 		     uint32_t limit);
+uint32_t reg__ports_scrub(struct reg *reg);
 
 /* ---- records.c ---- */
 /* A request, and what is found out about it once: lengths, hashes of its keys. */

@@ -29,6 +29,7 @@ typedef _Atomic int16_t a16;
 #define REG_CHUNK_SLOTS	   64 /* slot words per chunk, one mask word each */
 #define REG_AGENT_CHUNKS   (REG_SLOTS_PER_AGENT_MAX / REG_CHUNK_SLOTS)
 #define REG_HINT_FULL	   INT16_MAX
+#define REG_PORT_ROWS	   256
 #define REG_MAX_AGENTS	   131072u
 #define REG_MAX_SANDBOXES  4194304u
 #define REG_MAX_POOLS	   65536u
@@ -79,6 +80,7 @@ enum reg_region {
 	REGION_POOL_BITS, /* a bitmap of agents per pool, before it one of stripes */
 	REGION_IMAGES,
 	REGION_IMAGE_BITS, /* the same per image */
+	REGION_PORT_BITS,  /* a bitmap of agents per port in frequent use */
 	REGION_DIRTY,
 	REGION_URGENT,
 	REGION_RECORDS,
@@ -110,6 +112,8 @@ struct reg_header {
 	_Alignas(REG_LINE)
 		a32 high[CELLS_MAX]; /* indexes at and above were never in use; only grows */
 	a32 homes; /* grows when a worker comes or goes: the homes are shared out anew */
+	_Alignas(REG_LINE) a32 port[REG_PORT_ROWS]; /* rows of REGION_PORT_BITS; 0: unused. Set
+						       once: ports.c */
 };
 
 /* ---- participants ---- */

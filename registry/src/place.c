@@ -14,92 +14,40 @@
 #define IMAGE_MISSING 1000
 #define SLACK	      2
 
-/* ---- ports ---- */
-
-/* The record keeps them in the order of the request; at most 32, nearly always 0 or 1. */
-static uint32_t ports_ascending(const struct reg_rec *rec, uint16_t *ret)
-{
-	uint32_t n = reg__rec_ports(rec, ret);
-
-	for (uint32_t i = 1; i < n; i++) {
-		uint16_t port = ret[i];
-		uint32_t j = i;
-
-		for (; j && ret[j - 1] > port; j--)
-			ret[j] = ret[j - 1];
-		ret[j] = port;
-	}
-	return n;
-}
-
-void reg__ports_free(struct reg *reg, uint32_t agent, uint32_t record, uint32_t gen, uint32_t limit)
-{
-	const struct reg_rec *rec = reg__rec(reg, record);
-	uint16_t ports[REG_PORTS_MAX];
-	uint32_t n = rec ? ports_ascending(rec, ports) : 0;
-
-	for (uint32_t i = 0; i < n && i < limit; i++) {
-		struct reg_key key = reg__key_port(agent, ports[i]);
-
-		reg__index_remove(reg, INDEX_PORTS, &key, record, gen);
-	}
-}
-
-/* In ascending order, so that of two that want the same ports one gets the first one; each by the
- * index's own claim. Undone on the first conflict. */
-enum reg_status reg__ports_claim(struct reg *reg, uint32_t agent, uint32_t record, uint32_t gen)
-{
-	uint16_t ports[REG_PORTS_MAX];
-	uint32_t n = ports_ascending(reg__rec(reg, record), ports);
-
-	for (uint32_t i = 0; i < n; i++) {
-		struct reg_key key = reg__key_port(agent, ports[i]);
-		struct reg_hit other;
-		enum reg_status st = reg__index_insert(reg, INDEX_PORTS, &key, record, gen, &other);
-
-		if (st == REG_NAME_EXISTS && other.cell == record && other.gen == gen)
-			continue; /* ours already: an adoption repeated */
-		if (st) {
-			reg__ports_free(reg, agent, record, gen, i);
-			return st == REG_NAME_EXISTS ? REG_PORT_CONFLICT : st;
-		}
-		(void)FAILPOINT("reserve.port-claimed");
-	}
-	return REG_OK;
-}
-
-static bool ports_taken(const struct reg *reg, uint32_t agent, const uint16_t *ports, uint32_t n)
-{
-	for (uint32_t i = 0; i < n; i++) {
-		struct reg_key key = reg__key_port(agent, ports[i]);
-		struct reg_hit hit;
-
-		if (reg__index_find(reg, INDEX_PORTS, &key, &hit))
-			return true;
-	}
-	return false;
-}
-
 /* ---- one agent ---- */
 
 struct search {
-	uint32_t record, pool, image;
+	uint32_t record, pool, image, stripes;
+	struct reg_rec *rec;
 	struct reg_pool *row;
-	uint16_t ports[REG_PORTS_MAX];
 	uint32_t port_count;
-	bool conflict; /* some agent with room had a port in use */
+	bool conflict;	/* some agent with room had a port in use */
+	bool undecided; /* by one who may yet lose it */
+	uint16_t ports[REG_PORTS_MAX];
 };
+
+static inline void choice_fill(const struct reg_self *me, const struct search *s,
+			       const struct reg_floor *f, struct choice *c)
+{
+	c->pool = f->pool_bits;
+	c->pool_stripes = f->pool_bits - me->reg->stripe_words;
+	c->image = f->image_bits;
+	c->image_stripes = f->image_bits ? f->image_bits - me->reg->stripe_words : NULL;
+	c->excluded = s->port_count ? me->excluded : NULL;
+	c->stripes = s->stripes;
+	c->homes = me->homes ? homes_pattern(me->homes) : ~UINT64_C(0);
+}
 
 /*
  * Slot, placement, ports, in this order; undone in reverse. Dying after the slot: the reaper finds
  * the slot by our index. After the placement: by the record, which is CLAIMED and ours. REG_OK,
  * REG_STALE (no free slot there), REG_PORT_CONFLICT, or a lack of memory.
  */
-static enum reg_status take_on(struct reg_self *me, const struct search *s, uint32_t agent,
-			       uint32_t slot, struct reg_lease *ret)
+static inline enum reg_status take_on(struct reg_self *me, const struct search *s, uint32_t agent,
+				      uint32_t slot, struct reg_lease *ret)
 {
 	struct reg *reg = me->reg;
-	struct reg_rec *rec = reg__rec(reg, s->record);
+	struct reg_rec *rec = s->rec;
 	uint32_t gen;
 	enum reg_status st;
 
@@ -127,12 +75,13 @@ static enum reg_status take_on(struct reg_self *me, const struct search *s, uint
 }
 
 /* slot REG_NIL: any by the mask, which nominates only. */
-static enum reg_status try_agent(struct reg_self *me, struct search *s, uint32_t agent,
-				 uint32_t slot, struct reg_lease *ret)
+static inline enum reg_status try_agent(struct reg_self *me, struct search *s, uint32_t agent,
+					uint32_t slot, struct reg_lease *ret)
 {
 	enum reg_status st = REG_PORT_CONFLICT;
 
-	if (!s->port_count || !ports_taken(me->reg, agent, s->ports, s->port_count))
+	if (!s->port_count ||
+	    !reg__ports_taken(me->reg, agent, s->ports, s->port_count, &s->undecided))
 		st = take_on(me, s, agent, slot, ret);
 	if (st == REG_PORT_CONFLICT) {
 		s->conflict = true;
@@ -242,62 +191,68 @@ static uint32_t homes_in_use(uint32_t stripes)
 	return stripes < REG_HOMES ? (1u << stripes) - 1 : (1u << REG_HOMES) - 1;
 }
 
-/* The least loaded candidate by hint, REG_NIL: none has room. Exact unless somebody else is placing
- * at the same time: then the load may be SLACK above the lowest. */
-static uint32_t nominate(struct reg_self *me, const struct search *s, const struct choice *c,
-			 uint32_t image, int16_t *ret_hint)
+/* The best of the other homes, when one may have less than mine. Exact unless somebody else is
+ * placing at the same time: then the load may be SLACK above the lowest. */
+static uint32_t compare(struct reg_self *me, const struct search *s, const struct choice *c,
+			uint32_t image, uint32_t others, uint32_t agent, int16_t *hint)
 {
-	uint32_t others = homes_in_use(c->stripes) & ~me->homes, agent;
-	struct choice mine = *c;
-	int16_t lows[REG_HOMES], lowest;
+	int16_t lows[REG_HOMES], lowest = reg__low_of(s->row, image, others, lows);
 	bool busy;
 
+	if (*hint <= lowest)
+		return agent;
+	busy = reg__others_placing(me);
+	if (busy && agent != REG_NIL && *hint <= lowest + SLACK)
+		return agent;
+	return steal(me, s, c, image, others, lows, busy ? SLACK : 1, agent, hint);
+}
+
+/* The least loaded candidate by hint, REG_NIL: none has room. */
+static uint32_t nominate(struct reg_self *me, const struct search *s, uint32_t image,
+			 int16_t *ret_hint)
+{
+	struct reg_floor *f = reg__floor_of(me, s->pool, image);
+	uint32_t others = homes_in_use(s->stripes) & ~me->homes, agent;
+	struct choice c;
+
+	choice_fill(me, s, f, &c);
 	if (!me->homes)
-		return best_anywhere(me, c, ret_hint);
-	mine.homes = homes_pattern(me->homes);
+		return best_anywhere(me, &c, ret_hint);
 	/* acquire [N4]: pairs with reg__pool_void; before the pass */
 	uint64_t moves = atomic_load_explicit(&s->row->moves, memory_order_acquire);
 
-	agent = best_at_home(me, s, &mine, reg__floor_of(me, s->pool, image, moves), others,
-			     ret_hint);
-	if (!others || *ret_hint == 0)
-		return agent;
-	lowest = reg__low_of(s->row, image, others, lows);
-	if (*ret_hint <= lowest)
-		return agent;
-	busy = reg__others_placing(me);
-	if (busy && agent != REG_NIL && *ret_hint <= lowest + SLACK)
-		return agent;
-	return steal(me, s, c, image, others, lows, busy ? SLACK : 1, agent, ret_hint);
+	if (__builtin_expect(f->moves != moves, 0))
+		reg__floor_moved(me, f, moves);
+	agent = best_at_home(me, s, &c, f, others, ret_hint);
+	return others && *ret_hint ? compare(me, s, &c, image, others, agent, ret_hint) : agent;
 }
 
 /* The lowest score: an agent without the image when even 1000 more is less. */
-static uint32_t nominate_by_score(struct reg_self *me, const struct search *s,
-				  const struct choice *c)
+static inline uint32_t nominate_by_score(struct reg_self *me, const struct search *s,
+					 uint32_t image)
 {
 	int16_t hint, other_hint;
-	uint32_t agent = nominate(me, s, c, c->image ? s->image : REG_NIL, &hint), other;
+	uint32_t agent = nominate(me, s, image, &hint), other;
 
-	if (__builtin_expect(!c->image || agent == REG_NIL || hint < IMAGE_MISSING, 1))
+	if (__builtin_expect(image == REG_NIL || agent == REG_NIL || hint < IMAGE_MISSING, 1))
 		return agent;
-	struct choice any = *c;
-
-	any.image = any.image_stripes = NULL;
-	other = nominate(me, s, &any, REG_NIL, &other_hint);
+	other = nominate(me, s, REG_NIL, &other_hint);
 	return other != REG_NIL && other_hint + IMAGE_MISSING < hint ? other : agent;
 }
 
 /* Nominations until one succeeds or no hint shows room. A failed one heals its agent's hints, so
  * the loop ends. */
-static enum reg_status by_hint(struct reg_self *me, struct search *s, const struct choice *c,
+static enum reg_status by_hint(struct reg_self *me, struct search *s, uint32_t image,
 			       struct reg_lease *ret)
 {
-	for (uint32_t agent, failed = 0; (agent = nominate_by_score(me, s, c)) != REG_NIL;) {
+	for (uint32_t agent, failed = 0; (agent = nominate_by_score(me, s, image)) != REG_NIL;) {
 		enum reg_status st = try_agent(me, s, agent, REG_NIL, ret);
 
-		if (st == REG_OK)
+		if (__builtin_expect(st == REG_OK, 1)) {
 			reg__count(me, me->homes >> home_of(agent) & 1 ? REG_COUNT_HOME_HIT
 								       : REG_COUNT_STEAL);
+			return st;
+		}
 		if (st != REG_STALE && st != REG_PORT_CONFLICT)
 			return st;
 		if (st == REG_STALE) {
@@ -373,6 +328,30 @@ static enum reg_status by_word(struct reg_self *me, struct search *s, const stru
 	return REG_STALE;
 }
 
+/* How often a pass is repeated while a port that is in the way is held by a reservation that is not
+ * decided yet. One who stands still keeps his ports: after so many passes it is a conflict. */
+#define PORT_PASSES 64
+
+/* Without what hints and earlier attempts say about ports. */
+static enum reg_status by_word_decided(struct reg_self *me, struct search *s, uint32_t image,
+				       struct reg_lease *ret)
+{
+	enum reg_status st = REG_STALE;
+	struct choice c;
+
+	choice_fill(me, s, reg__floor_of(me, s->pool, image), &c);
+	for (int n = 0; n < PORT_PASSES && st == REG_STALE; n++) {
+		s->undecided = false;
+		if (s->port_count)
+			memset(me->excluded, 0, s->stripes * sizeof(uint64_t));
+		st = by_word(me, s, &c, ret);
+		if (!s->undecided)
+			break;
+		reg__pause();
+	}
+	return st;
+}
+
 /*
  * Somebody is between making a slot of the pool free and clearing the memo. Looked at before the
  * memo: who is not seen here has either not made it free yet, or has cleared the memo already.
@@ -406,13 +385,10 @@ static struct reg_full_memo *memo_of(struct reg_self *me, uint32_t pool, uint32_
  * "Full" is remembered in this process under the pool's number; a release, or anything that makes
  * room, moves the number on when somebody may remember.
  */
-static enum reg_status from_group(struct reg_self *me, struct search *s, const struct choice *c,
-				  uint32_t image, struct reg_lease *ret)
+static __attribute__((noinline)) enum reg_status by_pass(struct reg_self *me, struct search *s,
+							 uint32_t image, struct reg_lease *ret)
 {
-	enum reg_status st = by_hint(me, s, c, ret);
-
-	if (__builtin_expect(st != REG_STALE, 1))
-		return st;
+	enum reg_status st;
 	struct reg_full_memo *memo = memo_of(me, s->pool, image);
 	bool look = release_under_way(me->reg, s->pool);
 	/* seq_cst [F1]: pairs with reg__pool_full_clear; after the look at the releasers */
@@ -426,7 +402,7 @@ static enum reg_status from_group(struct reg_self *me, struct search *s, const s
 	/* seq_cst [F1]: the mark before the pass */
 	full = atomic_fetch_or_explicit(&s->row->full, 1, memory_order_seq_cst);
 	reg__count(me, REG_COUNT_PASS);
-	st = by_word(me, s, c, ret);
+	st = by_word_decided(me, s, image, ret);
 	if (st == REG_OK) /* hints or floors were wrong */
 		reg__floors_sink(me, s->pool, 0, ret->agent.idx / REG_STRIPE);
 	if (st == REG_STALE && !s->port_count && !look)
@@ -434,25 +410,28 @@ static enum reg_status from_group(struct reg_self *me, struct search *s, const s
 	return st;
 }
 
-static enum reg_status place(struct reg_self *me, struct search *s, struct choice *c,
-			     struct reg_lease *ret)
+static inline enum reg_status from_group(struct reg_self *me, struct search *s, uint32_t image,
+					 struct reg_lease *ret)
+{
+	enum reg_status st = by_hint(me, s, image, ret);
+
+	return __builtin_expect(st == REG_STALE, 0) ? by_pass(me, s, image, ret) : st;
+}
+
+static inline enum reg_status place(struct reg_self *me, struct search *s, struct reg_lease *ret)
 {
 	enum reg_status st = REG_STALE;
 
 	reg__homes_look(me);
 	reg__foreign_take(me, s->pool, s->row);
-	if (s->port_count) {
-		memset(me->excluded, 0, c->stripes * sizeof(uint64_t));
-		c->excluded = me->excluded;
-	}
-	if (c->image)
-		st = from_group(me, s, c, s->image, ret);
-	if (st == REG_STALE) {
+	if (s->port_count)
+		reg__ports_exclude(me->reg, s->ports, s->port_count, me->excluded, s->stripes);
+	if (s->image != REG_NIL)
+		st = from_group(me, s, s->image, ret);
+	if (st == REG_STALE)
 		/* All of them, so that an agent whose images change between the two passes is not
 		 * missed by both; who has the image had no room a moment ago. */
-		c->image = c->image_stripes = NULL;
-		st = from_group(me, s, c, REG_NIL, ret);
-	}
+		st = from_group(me, s, REG_NIL, ret);
 	if (st != REG_STALE)
 		return st;
 	return s->conflict ? REG_PORT_CONFLICT : REG_NO_CAPACITY;
@@ -461,25 +440,23 @@ static enum reg_status place(struct reg_self *me, struct search *s, struct choic
 enum reg_status reg__place(struct reg_self *me, uint32_t pool, uint32_t image, uint32_t record,
 			   struct reg_lease *ret)
 {
-	struct search s = {
-		.record = record, .pool = pool, .image = image, .row = reg__pool(me->reg, pool)};
-	struct choice c = {
-		.pool = reg__pool_bits(me->reg, pool),
-		.image = image == REG_NIL ? NULL : reg__image_bits(me->reg, image),
-		.stripes = (reg__cells_high(me->reg, CELLS_AGENTS) + REG_STRIPE - 1) / REG_STRIPE,
-		.homes = ~UINT64_C(0),
-	};
+	struct reg_floor *f = reg__floor_of(me, pool, image);
+	struct search s;
 	enum reg_status st;
 
-	if (!s.row || !c.pool || !c.stripes)
+	s.stripes = (reg__cells_high(me->reg, CELLS_AGENTS) + REG_STRIPE - 1) / REG_STRIPE;
+	if (!f || !s.stripes)
 		return REG_NO_CAPACITY;
-	c.pool_stripes = c.pool - me->reg->stripe_words;
-	if (c.image)
-		c.image_stripes = c.image - me->reg->stripe_words;
-	s.port_count = reg__rec_ports(reg__rec(me->reg, record), s.ports);
+	s.record = record;
+	s.pool = pool;
+	s.image = f->image_bits ? image : REG_NIL;
+	s.row = f->row;
+	s.rec = reg__rec(me->reg, record);
+	s.conflict = s.undecided = false;
+	s.port_count = reg__rec_ports(s.rec, s.ports);
 	/* relaxed: see reg__others_placing */
 	atomic_store_explicit(&me->part->placing, 1, memory_order_relaxed);
-	st = place(me, &s, &c, ret);
+	st = place(me, &s, ret);
 	atomic_store_explicit(&me->part->placing, 0, memory_order_relaxed);
 	return st;
 }

@@ -74,9 +74,19 @@ uint32_t reg__low_word(struct reg_self *me, struct reg_pool *pool, uint32_t imag
 /* Somebody else is inside a placement, or was a moment ago. */
 bool reg__others_placing(struct reg_self *me);
 
+/* ---- ports.c ---- */
+/* The agents that are known to use one of the ports; words long. */
+void reg__ports_exclude(const struct reg *reg, const uint16_t *ports, uint32_t n,
+			uint64_t *excluded, uint32_t words);
+/* One of them is in use there. Sets *undecided_too when its holder may yet lose it. */
+bool reg__ports_taken(struct reg *reg, uint32_t agent, const uint16_t *ports, uint32_t n,
+		      bool *undecided_too);
+
 /* ---- floors.c ---- */
-/* What is known about the request's candidates at my homes, made anew when it is void. */
-struct reg_floor *reg__floor_of(struct reg_self *me, uint32_t pool, uint32_t image, uint64_t moves);
+/* What is known about the request's candidates at my homes. NULL: there is no such pool. */
+struct reg_floor *reg__floor_of(struct reg_self *me, uint32_t pool, uint32_t image);
+/* Administration has made room: nothing is known any more. */
+void reg__floor_moved(struct reg_self *me, struct reg_floor *floor, uint64_t moves);
 /* A floor of that pool is at most this from now on, and worth a look at the stripe. */
 void reg__floors_sink(struct reg_self *me, uint32_t pool, int16_t load, uint32_t stripe);
 void reg__floor_raise(struct reg_self *me, struct reg_floor *floor, int16_t to);

@@ -330,6 +330,7 @@ uint32_t reg_scrub(struct reg_self *me)
 		if (reg__agent(me->reg, a))
 			mended += reg__agent_heal(me->reg, a);
 	pools_void(me->reg);
+	mended += reg__ports_scrub(me->reg);
 	/* not what is kept in magazines: bits of free units are right there, and the dead's are
 	 * mended when they are reaped */
 	for (int k = CELLS_CHUNKS; k < CELLS_BLOB0; k++)

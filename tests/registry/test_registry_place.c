@@ -288,6 +288,130 @@ static void test_image_against_load(void **state)
 	rig_close(&rig);
 }
 
+/* ---- ports ---- */
+
+enum { PORT_AGENTS = 150, PORT_KINDS = 3 };
+
+struct port_world {
+	struct rig rig;
+	struct reg_self *worker[3];
+	reg_agent_id agent[PORT_AGENTS];
+	uint32_t load[PORT_AGENTS];
+	bool used[PORT_AGENTS][PORT_KINDS];
+	struct {
+		reg_sandbox_id sandbox;
+		uint32_t agent, ports; /* a bit per kind */
+	} live[PORT_AGENTS * PORT_KINDS];
+	uint32_t count, names;
+	uint64_t random;
+};
+
+static uint32_t port_best(const struct port_world *w, uint32_t ports)
+{
+	uint32_t best = UINT32_MAX;
+
+	for (uint32_t i = 0; i < PORT_AGENTS; i++) {
+		bool taken = false;
+
+		for (uint32_t k = 0; k < PORT_KINDS; k++)
+			taken |= (ports >> k & 1) && w->used[i][k];
+		if (!taken && w->load[i] < best)
+			best = w->load[i];
+	}
+	return best;
+}
+
+static void port_reserve(struct port_world *w)
+{
+	struct reg_self *worker = w->worker[rig_below(&w->random, 3)];
+	uint32_t ports = 1 + rig_below(&w->random, (1 << PORT_KINDS) - 1), i = 0;
+	uint32_t best = port_best(w, ports);
+	struct reg_request req;
+	struct reg_lease lease;
+	uint16_t list[PORT_KINDS];
+	char name[16];
+
+	(void)snprintf(name, sizeof(name), "p%u", w->names++);
+	req = rig_request(name);
+	req.ports = list;
+	for (uint32_t k = 0; k < PORT_KINDS; k++)
+		if (ports >> k & 1)
+			list[req.port_count++] = (uint16_t)(8080 + k);
+	if (best == UINT32_MAX) {
+		CHECK_ST(reg_reserve(worker, &req, &lease), REG_PORT_CONFLICT);
+		return;
+	}
+	CHECK_OK(reg_reserve(worker, &req, &lease));
+	while (w->agent[i].idx != lease.agent.idx)
+		i++;
+	CHECK_EQ(w->load[i], best);
+	w->load[i]++;
+	for (uint32_t k = 0; k < PORT_KINDS; k++)
+		if (ports >> k & 1) {
+			CHECK(!w->used[i][k]);
+			w->used[i][k] = true;
+		}
+	CHECK_OK(reg_starting(worker, &lease));
+	CHECK_OK(reg_commit(worker, &lease, NULL));
+	w->live[w->count].sandbox = lease.sandbox;
+	w->live[w->count].agent = i;
+	w->live[w->count++].ports = ports;
+}
+
+static void port_release(struct port_world *w)
+{
+	uint32_t at = rig_below(&w->random, w->count);
+	uint32_t i = w->live[at].agent;
+
+	CHECK_OK(reg_stop(w->rig.me, w->live[at].sandbox, REG_STOP_DELETE, NULL));
+	CHECK_OK(reg_stopped(w->rig.me, w->live[at].sandbox, NULL));
+	w->load[i]--;
+	for (uint32_t k = 0; k < PORT_KINDS; k++)
+		if (w->live[at].ports >> k & 1)
+			w->used[i][k] = false;
+	w->live[at] = w->live[--w->count];
+}
+
+/* Ports that are in use on nearly every agent: whoever has none of them free is left out, whoever
+ * has is found, with the lowest load. */
+static void test_busy_ports(void **state)
+{
+	static struct port_world w;
+	uint32_t refused = 0;
+
+	(void)state;
+	w = (struct port_world){.random = rig_seed(5)};
+	rig_open(&w.rig, &limits);
+	for (uint32_t i = 0; i < 3; i++)
+		CHECK_OK(reg_join(w.rig.reg, REG_KIND_WORKER, &w.worker[i]));
+	for (uint32_t i = 0; i < PORT_AGENTS; i++) {
+		char name[16];
+
+		(void)snprintf(name, sizeof(name), "a%u", i);
+		w.agent[i] = rig_agent(&w.rig, name, 10);
+	}
+	for (uint32_t n = 0; n < rig_scaled(6000); n++) {
+		uint32_t before = w.count;
+
+		if (w.count && rig_below(&w.random, 5) == 0) {
+			port_release(&w);
+			continue;
+		}
+		port_reserve(&w);
+		refused += w.count == before;
+		if (rig_below(&w.random, 500) == 0)
+			CHECK_EQ(reg_scrub(w.rig.me), 0);
+	}
+	CHECK(refused > 100);
+	CHECK_SOUND(&w.rig);
+	while (w.count)
+		port_release(&w);
+	CHECK_EQ(reg_scrub(w.rig.me), 0);
+	for (uint32_t i = 0; i < 3; i++)
+		(void)reg_leave(w.worker[i]);
+	rig_close(&w.rig);
+}
+
 /* ---- a worker's death ---- */
 
 struct part {
@@ -511,6 +635,7 @@ int main(void)
 		cmocka_unit_test(test_exact_foreign),
 		cmocka_unit_test(test_exact_after_bursts),
 		cmocka_unit_test(test_image_against_load),
+		cmocka_unit_test(test_busy_ports),
 		cmocka_unit_test(test_homes_after_a_death),
 		cmocka_unit_test(test_never_refused_while_free),
 		cmocka_unit_test(test_level),
