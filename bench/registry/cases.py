@@ -10,7 +10,7 @@ PORTS = ("noports", "ports")
 KEYS = ("agents", "fill", "images", "ports", "processes")
 
 # Seconds of measuring per session: (--quick, otherwise).
-SECONDS = {"thousand": (13, 90), "growth": (8, 60), "adversarial": (4, 25), "equal": (3, 15), "checks": (6, 40)}
+SECONDS = {"thousand": (11, 90), "growth": (6, 60), "adversarial": (3, 25), "equal": (2, 15), "checks": (3, 40)}
 MATRIX_SECONDS = 2.5
 
 
