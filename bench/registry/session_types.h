@@ -17,8 +17,7 @@ struct samples {
 struct lane_run {
 	struct lane lane;
 	double *round_ns; /* per round: the median block's ns per pair (per take, if only they are
-			     timed), the mean over its processes; 0: no block ran together */
-	uint64_t blocks, blocks_together;
+			     timed), the mean over its processes */
 	uint32_t rounds, capacity;
 	double pairs, block_ns; /* sums over all blocks: for the mean and the rate */
 	struct samples give, take, pair;

@@ -280,6 +280,9 @@ static void where_text(const struct ins_found *f, char *buf, size_t size)
 	case INS_PART:
 		snprintf(buf, size, "participant %u", f->a);
 		return;
+	case INS_RETIRE:
+		snprintf(buf, size, "retire list entry %u", f->a);
+		return;
 	case INS_CHUNK_OF:
 		snprintf(buf, size, "agent %u chunk %u", f->a, f->b);
 		return;
@@ -314,7 +317,8 @@ static bool scratch_new(struct reg_inspect *ins)
 		ok = ok && ins->passed[k];
 	}
 	ins->chunk_of = calloc((size_t)ins->geo.max[CELLS_CHUNKS], 4);
-	return ok && ins->chunk_of;
+	ins->images_of = calloc((size_t)ins->geo.max[CELLS_AGENTS], 4);
+	return ok && ins->chunk_of && ins->images_of;
 }
 
 static void scratch_free(struct reg_inspect *ins)
@@ -328,7 +332,8 @@ static void scratch_free(struct reg_inspect *ins)
 		ins->passed[k] = NULL;
 	}
 	free(ins->chunk_of);
-	ins->chunk_of = NULL;
+	free(ins->images_of);
+	ins->chunk_of = ins->images_of = NULL;
 }
 
 static void look(struct reg_inspect *ins, struct ins_list *found, struct reg_inspect_sum *sum)

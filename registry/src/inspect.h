@@ -22,6 +22,7 @@ enum ins_subject {
 	INS_BUCKET,
 	INS_PART,
 	INS_CHUNK_OF, /* a: agent, b: its chunk */
+	INS_RETIRE,   /* a: entry of the retire list */
 };
 
 struct ins_found {
@@ -52,6 +53,7 @@ struct reg_inspect {
 	struct reg_inspect_sum *sum;
 	uint32_t high[CELLS_MAX];
 	uint64_t *blob_seen[REG_BLOB_CLASSES]; /* bit per blob: a reference leads to it */
+	uint32_t *images_of;		       /* per agent: bits of images that are its */
 	uint32_t *chunk_of;		       /* per chunk: agent + 1 */
 	int32_t *passed[INDEX_MAX]; /* per bucket: entries that went past, less its count of them */
 	bool no_memory;
@@ -150,6 +152,7 @@ void ins_look_records(struct reg_inspect *ins);
 void ins_look_blobs(struct reg_inspect *ins); /* after the records */
 
 /* ---- inspect_slots.c ---- */
+int16_t ins_hint(const struct reg_inspect *ins, uint32_t agent);
 /* The offset of the slot's word; false: the agent has no memory for that slot. */
 bool ins_slot_at(const struct reg_inspect *ins, uint32_t agent, uint32_t slot, uint64_t *ret_off);
 

@@ -195,6 +195,12 @@ static void look_entry(struct reg_inspect *ins, const struct entry *at, uint32_t
 		ins_found(ins, REG_FINDING_ENTRY_WORD, f);
 		return;
 	}
+	if (cells != CELLS_RECORDS && word_state(at->w) == ROW_RETIRED &&
+	    word_gen(at->w) == entry_gen(at->e)) {
+		/* who retired it takes the entry out next, or its reaper does */
+		ins_found(ins, REG_FINDING_OWNER_DEAD, f);
+		return;
+	}
 	if (!word_state(at->w) || word_gen(at->w) != entry_gen(at->e) ||
 	    (cells == CELLS_RECORDS && word_state(at->w) == REG_GONE)) {
 		ins_found(ins, REG_FINDING_ENTRY_DANGLING, f);

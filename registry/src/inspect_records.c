@@ -141,8 +141,7 @@ static void look_slot(struct reg_inspect *ins, const struct record *r)
 {
 	uint64_t place = of(&r->rec.place), at, slot;
 
-	if (!word_state(ins_cell(ins, CELLS_AGENTS, place_agent(place))) ||
-	    !ins_slot_at(ins, place_agent(place), place_slot(place), &at)) {
+	if (!ins_slot_at(ins, place_agent(place), place_slot(place), &at)) {
 		found(ins, REG_FINDING_RECORD_PLACE, r, place);
 		return;
 	}
@@ -157,6 +156,10 @@ static void look_place(struct reg_inspect *ins, const struct record *r)
 {
 	uint64_t place = of(&r->rec.place);
 	bool held = place & PLACE_HELD;
+
+	/* where it is or was last: the row stays as long as the record */
+	if (place && !row_state_used(word_state(ins_cell(ins, CELLS_AGENTS, place_agent(place)))))
+		found(ins, REG_FINDING_RECORD_PLACE, r, place);
 
 	switch (word_state(r->w)) {
 	case REG_RESERVED:
@@ -308,7 +311,8 @@ static void look_record(struct reg_inspect *ins, const struct record *r)
 	look_place(ins, r);
 	if (state == REG_GONE)
 		return;
-	if (!word_state(ins_cell(ins, CELLS_POOLS, (uint32_t)r->rec.pool_and_consistency)))
+	if (!row_state_used(
+		    word_state(ins_cell(ins, CELLS_POOLS, (uint32_t)r->rec.pool_and_consistency))))
 		found(ins, REG_FINDING_RECORD_POOL, r, (uint32_t)r->rec.pool_and_consistency);
 	look_ports(ins, r);
 	if (texts_ok(&r->rec))

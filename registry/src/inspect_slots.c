@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The inspector's look at agents and their slots, and at pools and images: rows, chunks of slots,
- * slot words and the records that they are held for, masks, hints, bitmaps.
+ * The inspector's look at agents' slots: chunks, slot words and the records that they are held for,
+ * masks, hints, limits.
  */
 #include "inspect.h"
 
@@ -103,7 +103,8 @@ static uint32_t look_chunks(struct reg_inspect *ins, uint32_t agent, uint32_t *r
 		if (!raw)
 			continue;
 		n = i + 1;
-		if (cell == REG_NIL || !word_state(ins_cell(ins, CELLS_CHUNKS, cell))) {
+		f.w[1] = cell == REG_NIL ? 0 : ins_cell(ins, CELLS_CHUNKS, cell);
+		if (!row_state_used(word_state(f.w[1])) || word_record(f.w[1]) != agent) {
 			ins_found(ins, REG_FINDING_CHUNK, f);
 			continue;
 		}
@@ -158,7 +159,7 @@ static uint32_t load_now(const struct reg_inspect *ins, uint32_t idx)
 	return load;
 }
 
-static int16_t ins_hint(const struct reg_inspect *ins, uint32_t idx)
+int16_t ins_hint(const struct reg_inspect *ins, uint32_t idx)
 {
 	uint64_t at = ins_at(ins, REGION_HINTS, (uint64_t)idx * sizeof(a16));
 
@@ -181,60 +182,59 @@ static void look_hint(struct reg_inspect *ins, uint32_t idx)
 	agent(ins, REG_FINDING_HINT, idx, (uint16_t)hint, (uint16_t)want);
 }
 
-static bool in_pool(const struct reg_inspect *ins, uint32_t pool, uint32_t idx)
+/* How many of the lowest slots may be taken, as agents.c finds it. */
+static uint32_t limit_of(const struct reg_inspect *ins, uint32_t idx, uint32_t capacity)
 {
-	return pool < ins->geo.max[CELLS_POOLS] &&
-	       ins_members(ins, REGION_POOL_BITS, pool, idx / 64) >> (idx % 64) & 1;
+	uint32_t u = 0, beyond = 0;
+	uint64_t at;
+
+	while (u < REG_SLOTS_PER_AGENT_MAX && ins_slot_at(ins, idx, u, &at))
+		u++;
+	u = u > capacity ? u : capacity;
+	while (u && u + beyond > capacity)
+		beyond += ins_slot_at(ins, idx, --u, &at) &&
+			  word_state(ins_u64(ins, at)) != SLOT_FREE;
+	return u;
 }
 
-static void look_agent(struct reg_inspect *ins, uint32_t idx)
+static void look_limit(struct reg_inspect *ins, uint32_t idx)
 {
-	static const char zeros[8];
-	struct reg_agent row;
-	uint32_t load, chunks, pool, incarnation;
-	uint64_t hot;
-	struct reg_key key;
+	uint32_t want = 0;
+	uint64_t hot = 0;
 
-	ins_copy(ins, agent_at(ins, idx), &row, sizeof(row));
-	hot = atomic_load_explicit(&row.hot, memory_order_relaxed); /* relaxed, all: a copy */
-	pool = atomic_load_explicit(&row.pool, memory_order_relaxed);
-	incarnation = atomic_load_explicit(&row.incarnation, memory_order_relaxed);
-	ins->sum->agents++;
-	chunks = look_chunks(ins, idx, &load);
-	if (word_state(ins_cell(ins, CELLS_AGENTS, idx)) == ROW_RETIRED)
-		return; /* found by nobody, and perhaps poisoned already */
-	if (!ins_text_ok(row.ns, sizeof(row.ns), false) ||
-	    !ins_text_ok(row.name, sizeof(row.name), false)) {
-		agent(ins, incarnation ? REG_FINDING_ROW_TEXT : REG_FINDING_ROW_UNUSED, idx,
-		      (uint8_t)row.ns[0], (uint8_t)row.name[0]);
-	} else {
-		key = reg__key_text(row.ns, row.name);
-		if (!ins_search(ins, INDEX_AGENTS, &key, idx,
-				word_gen(ins_cell(ins, CELLS_AGENTS, idx)))
-			     .own)
-			agent(ins, incarnation ? REG_FINDING_ROW_ENTRY : REG_FINDING_ROW_UNUSED,
-			      idx, key.hash, memcmp(row.name, zeros, sizeof(zeros)) != 0);
+	for (int tries = 0; tries < 3; tries++) {
+		hot = ins_u64(ins, agent_at(ins, idx) + offsetof(struct reg_agent, hot));
+		want = limit_of(ins, idx, hot_capacity(hot));
+		if (want == hot_slots(hot))
+			return;
 	}
-	if (hot_slots(hot) > chunks * REG_CHUNK_SLOTS)
+	agent(ins, REG_FINDING_LIMIT, idx, hot, want);
+}
+
+/* What an agent's row says about its slots. */
+static void look_agent(struct reg_inspect *ins, uint32_t idx, uint64_t w)
+{
+	uint64_t hot = ins_u64(ins, agent_at(ins, idx) + offsetof(struct reg_agent, hot));
+	uint32_t load, chunks = look_chunks(ins, idx, &load);
+
+	if (!row_state_used(word_state(w)))
+		return; /* free or retired: it keeps its chunks, and nothing else counts */
+	ins->sum->agents++;
+	if (hot_gen(hot) != word_gen(w) && word_state(w) != ROW_NEW)
+		agent(ins, REG_FINDING_AGENT_GENERATION, idx, hot, w);
+	if (hot_slots(hot) > hot_capacity(hot) || hot_capacity(hot) > chunks * REG_CHUNK_SLOTS)
 		agent(ins, REG_FINDING_AGENT_SLOTS, idx, hot, chunks);
+	else
+		look_limit(ins, idx);
 	look_hint(ins, idx);
-	if (!incarnation)
-		return;
-	if (!word_state(ins_cell(ins, CELLS_POOLS, pool)))
-		agent(ins, REG_FINDING_AGENT_POOL, idx, pool, ins->geo.max[CELLS_POOLS]);
-	else if (!(hot_flags(hot) & HOT_REMOVED) && !in_pool(ins, pool, idx))
-		agent(ins, REG_FINDING_POOL_BIT, idx, pool, 0);
 }
 
 void ins_look_agents(struct reg_inspect *ins)
 {
-	uint32_t high = ins->high[CELLS_AGENTS], chunks = ins->high[CELLS_CHUNKS], load;
+	uint32_t high = ins->high[CELLS_AGENTS], chunks = ins->high[CELLS_CHUNKS];
 
 	for (uint32_t i = 0; i < high; i++)
-		if (word_state(ins_cell(ins, CELLS_AGENTS, i)))
-			look_agent(ins, i);
-		else /* a free row keeps its chunks */
-			(void)look_chunks(ins, i, &load);
+		look_agent(ins, i, ins_cell(ins, CELLS_AGENTS, i));
 	for (uint32_t c = 0; c < chunks; c++) {
 		uint64_t w = ins_cell(ins, CELLS_CHUNKS, c);
 
@@ -245,162 +245,4 @@ void ins_look_agents(struct reg_inspect *ins)
 						     .a = c,
 						     .w = {w, 0}});
 	}
-}
-
-/* ---- pools and images ---- */
-
-/* A search looks only at stripes that are marked; a mark too many costs a look. */
-static void look_stripe(struct reg_inspect *ins, enum reg_cells_kind kind, uint32_t idx,
-			uint32_t stripe, uint64_t members)
-{
-	enum reg_region region = kind == CELLS_POOLS ? REGION_POOL_BITS : REGION_IMAGE_BITS;
-	bool marked = ins_stripes(ins, region, idx, stripe / 64) >> (stripe % 64) & 1;
-
-	if (marked != (members != 0))
-		ins_found(ins, members ? REG_FINDING_MEMBER_HIDDEN : REG_FINDING_STRIPE,
-			  (struct ins_found){.subject = INS_CELL,
-					     .sub = (uint8_t)kind,
-					     .a = idx,
-					     .b = stripe,
-					     .w = {members, stripe}});
-}
-
-/* Bits of agents that are not there, or (pools) that are in another pool. How many are set. */
-static uint32_t look_bits(struct reg_inspect *ins, enum reg_cells_kind kind, uint32_t idx)
-{
-	enum reg_region region = kind == CELLS_POOLS ? REGION_POOL_BITS : REGION_IMAGE_BITS;
-	uint32_t n = 0;
-
-	for (uint32_t i = 0; i < ins->geo.agent_words; i++) {
-		uint64_t bits = ins_members(ins, region, idx, i);
-		uint64_t wrong = 0;
-
-		n += (uint32_t)__builtin_popcountll(bits);
-		look_stripe(ins, kind, idx, i, bits);
-		for (uint64_t left = bits; left; left &= left - 1) {
-			uint32_t a = i * 64 + (uint32_t)__builtin_ctzll(left);
-
-			if (!word_state(ins_cell(ins, CELLS_AGENTS, a)) ||
-			    (kind == CELLS_POOLS &&
-			     ins_u32(ins, agent_at(ins, a) + offsetof(struct reg_agent, pool)) !=
-				     idx))
-				wrong |= left & -left;
-		}
-		if (wrong)
-			ins_found(ins,
-				  kind == CELLS_POOLS ? REG_FINDING_POOL_BIT
-						      : REG_FINDING_IMAGE_BIT,
-				  (struct ins_found){.subject = INS_CELL,
-						     .sub = (uint8_t)kind,
-						     .a = idx,
-						     .b = i,
-						     .w = {bits, wrong}});
-	}
-	return n;
-}
-
-static void look_row(struct reg_inspect *ins, enum reg_cells_kind kind, uint32_t idx)
-{
-	struct ins_found f = {.subject = INS_CELL,
-			      .sub = (uint8_t)kind,
-			      .a = idx,
-			      .w = {ins_cell(ins, kind, idx), 0}};
-	union {
-		struct reg_pool pool;
-		struct reg_image image;
-	} row;
-	struct reg_key key;
-	bool used = look_bits(ins, kind, idx) != 0, text;
-
-	if (word_state(f.w[0]) == ROW_RETIRED)
-		return; /* found by nobody, and perhaps poisoned already */
-
-	if (kind == CELLS_POOLS) {
-		ins->sum->pools++;
-		ins_copy(ins, ins_at(ins, REGION_POOLS, (uint64_t)idx * sizeof(row.pool)),
-			 &row.pool, sizeof(row.pool));
-		text = ins_text_ok(row.pool.ns, sizeof(row.pool.ns), false) &&
-		       ins_text_ok(row.pool.name, sizeof(row.pool.name), false);
-	} else {
-		ins->sum->images++;
-		ins_copy(ins, ins_at(ins, REGION_IMAGES, (uint64_t)idx * sizeof(row.image)),
-			 &row.image, sizeof(row.image));
-		text = ins_text_ok(row.image.ref, sizeof(row.image.ref), false);
-	}
-	if (!text) {
-		ins_found(ins, used ? REG_FINDING_ROW_TEXT : REG_FINDING_ROW_UNUSED, f);
-		return;
-	}
-	key = kind == CELLS_POOLS ? reg__key_text(row.pool.ns, row.pool.name)
-				  : reg__key_text(row.image.ref, NULL);
-	if (!ins_search(ins, kind == CELLS_POOLS ? INDEX_POOLS : INDEX_IMAGES, &key, idx,
-			word_gen(f.w[0]))
-		     .own) {
-		f.w[1] = key.hash;
-		ins_found(ins, used ? REG_FINDING_ROW_ENTRY : REG_FINDING_ROW_UNUSED, f);
-	}
-}
-
-/* No agent of the home (with the image) may be lighter than what is published there. */
-static void look_low(struct reg_inspect *ins, uint32_t pool, uint32_t row, uint32_t home,
-		     uint32_t low)
-{
-	uint32_t image = row ? ((low >> 16) - 1) * (REG_LOWS - 1) + row - 1 : REG_NIL;
-	int16_t lightest = REG_HINT_FULL;
-
-	for (uint32_t i = home; i < ins->geo.agent_words; i += REG_HOMES) {
-		uint64_t of = ins_members(ins, REGION_POOL_BITS, pool, i);
-
-		if (image != REG_NIL)
-			of &= image < ins->geo.max[CELLS_IMAGES]
-				      ? ins_members(ins, REGION_IMAGE_BITS, image, i)
-				      : 0;
-		for (; of; of &= of - 1) {
-			int16_t hint = ins_hint(ins, i * 64 + (uint32_t)__builtin_ctzll(of));
-
-			lightest = hint < lightest ? hint : lightest;
-		}
-	}
-	if ((low & 0x7fff) > (uint16_t)lightest)
-		ins_found(ins, REG_FINDING_LOW,
-			  (struct ins_found){.subject = INS_CELL,
-					     .sub = CELLS_POOLS,
-					     .a = pool,
-					     .b = row * REG_HOMES + home,
-					     .w = {low, (uint16_t)lightest}});
-}
-
-static void look_lows(struct reg_inspect *ins, uint32_t pool)
-{
-	uint64_t at = ins_at(ins, REGION_POOLS, (uint64_t)pool * sizeof(struct reg_pool));
-	uint64_t used = ins_u64(ins, at + offsetof(struct reg_pool, lows_used));
-
-	for (uint32_t row = 0; row < REG_LOWS; row++)
-		for (uint32_t home = 0; home < REG_HOMES; home++) {
-			uint32_t low = ins_u32(ins, at + offsetof(struct reg_pool, low) +
-							    (row * REG_HOMES + home) * 4);
-
-			if (low >> 16)
-				look_low(ins, pool, row, home, low);
-			if (low && !(used >> row & 1)) /* a release would not lower it */
-				ins_found(ins, REG_FINDING_LOW,
-					  (struct ins_found){.subject = INS_CELL,
-							     .sub = CELLS_POOLS,
-							     .a = pool,
-							     .b = row * REG_HOMES + home,
-							     .w = {low, used}});
-		}
-}
-
-void ins_look_rows(struct reg_inspect *ins)
-{
-	static const enum reg_cells_kind kinds[] = {CELLS_POOLS, CELLS_IMAGES};
-
-	for (unsigned int k = 0; k < 2; k++)
-		for (uint32_t i = 0; i < ins->high[kinds[k]]; i++)
-			if (word_state(ins_cell(ins, kinds[k], i))) {
-				look_row(ins, kinds[k], i);
-				if (kinds[k] == CELLS_POOLS)
-					look_lows(ins, i);
-			}
 }

@@ -424,7 +424,57 @@ POKE(chunk_free)
 }
 POKE(chunk_twice)
 {
+	bed_agent(bed, 1)->chunk[1] = bed_agent(bed, 1)->chunk[0];
+}
+POKE(chunk_foreign)
+{
 	bed_agent(bed, 1)->chunk[1] = bed_agent(bed, 0)->chunk[1];
+}
+POKE(agent_generation)
+{
+	struct reg_agent *a = bed_agent(bed, 1);
+
+	a->hot = hot_pack(hot_slots(a->hot), hot_capacity(a->hot), hot_flags(a->hot), 77);
+}
+POKE(agent_cold)
+{
+	bed_agent(bed, 1)->cold = bed_agent(bed, 2)->cold;
+}
+POKE(agent_images)
+{
+	bed_agent(bed, 1)->images = REG_AGENT_IMAGES_MAX + 1;
+}
+POKE(row_owner)
+{
+	a64 *w = bed_cell(bed, CELLS_AGENTS, 1);
+
+	*w = cell_mark(*w, ROW_RETIRING, CELL_OWNER_NONE, 0);
+}
+POKE(row_live_owned)
+{
+	a64 *w = bed_cell(bed, CELLS_POOLS, 0);
+
+	bed_part(bed, 0)->word = part_word(PART_LIVE, REG_KIND_WORKER, 1);
+	*w = cell_mark(*w, ROW_LIVE, 0, 0);
+}
+POKE(row_retired)
+{
+	a64 *w = bed_cell(bed, CELLS_IMAGES, 0);
+
+	*w = cell_mark(*w, ROW_RETIRED, CELL_OWNER_NONE, 3);
+}
+POKE(retire_live)
+{
+	struct reg_retire *e = bed_at(bed, REGION_RETIRE, 2 * sizeof(*e));
+
+	e->what = retire_make(CELLS_IMAGES, CELL_OWNER_NONE, 0,
+			      word_gen(*bed_cell(bed, CELLS_IMAGES, 0)));
+}
+POKE(retire_wild)
+{
+	struct reg_retire *e = bed_at(bed, REGION_RETIRE, 1023 * sizeof(*e));
+
+	e->what = UINT64_MAX;
 }
 POKE(slots_many)
 {
@@ -558,16 +608,23 @@ POKE(blob_unused)
 }
 POKE(chunk_unused)
 {
-	bed_agent(bed, 3)->chunk[1] = 0;
-	bed_agent(bed, 3)->hot = hot_make(64, true);
+	struct reg_agent *a = bed_agent(bed, 3);
+
+	a->chunk[1] = 0;
+	a->hot = hot_pack(64, 64, hot_flags(a->hot), hot_gen(a->hot));
 }
-POKE(row_unused)
+POKE(row_dead)
 {
 	a64 *w = bed_cell(bed, CELLS_POOLS, 5);
 
-	*w = cell_take(*w, 1, 0, 0);
+	bed_part(bed, 0)->word = part_word(PART_LIVE, REG_KIND_WORKER, 1);
+	*w = cell_take(*w, ROW_NEW, 0, 0);
 	bed_header(bed)->high[CELLS_POOLS] = 6;
 	*(a64 *)bed_at(bed, REGION_CELL_BITS + CELLS_POOLS, 0) |= 32;
+}
+POKE(cold_unused)
+{
+	bed_agent(bed, 1)->cold = 0;
 }
 /* Its port leads to another one of the same agent. */
 POKE(port_shared)
@@ -628,6 +685,16 @@ POKE(low_unused)
 
 	pool->lows_used &= ~UINT64_C(2);
 	pool->low[1][0] = 1 << 16;
+}
+POKE(limit)
+{
+	struct reg_agent *a = bed_agent(bed, 1);
+
+	a->hot = hot_with_slots(a->hot, hot_slots(a->hot) - 1);
+}
+POKE(image_unlisted)
+{
+	bed_agent(bed, 1)->image[0] = 0;
 }
 POKE(dirty)
 {
@@ -700,7 +767,16 @@ static const struct poke {
 	P(slot_second, SLOT_RECORD, "agent "),
 	P(chunk_wild, CHUNK, "agent 1 chunk 1"),
 	P(chunk_free, CHUNK, "agent 1 chunk 0"),
+	P(chunk_foreign, CHUNK, "agent 1 chunk 1"),
 	P(chunk_twice, CHUNK_TWICE, "agent 1 chunk 1"),
+	P(agent_generation, AGENT_GENERATION, "agent 1"),
+	P(agent_cold, AGENT_COLD, "agent 1"),
+	P(agent_images, AGENT_IMAGES, "agent 1"),
+	P(row_owner, ROW_OWNER, "agent 1"),
+	P(row_live_owned, ROW_OWNER, "pool 0"),
+	P(row_retired, ROW_RETIRED, "image 0"),
+	P(retire_live, RETIRE, "retire list entry 2"),
+	P(retire_wild, RETIRE, "retire list entry 1023"),
 	P(slots_many, AGENT_SLOTS, "agent 1"),
 	P(agent_pool, AGENT_POOL, "agent 1"),
 	P(agent_text, ROW_TEXT, "agent 1"),
@@ -725,13 +801,16 @@ static const struct poke {
 	P(late_ref, LATE_REF, "record "),
 	P(blob_unused, BLOB_UNUSED, "blob 0 "),
 	P(chunk_unused, CHUNK_UNUSED, "chunk "),
-	P(row_unused, ROW_UNUSED, "pool 5"),
+	P(row_dead, OWNER_DEAD, "pool 5"),
+	P(cold_unused, COLD_UNUSED, "cold "),
 	P(port_shared, PORT_SHARED, "record "),
 	P(mask, MASK, "agent 0 chunk 0"),
 	P(hint, HINT, "agent 1"),
 	P(cell_bit, CELL_BIT, "record 0"),
 	P(overflow, OVERFLOW, "index names bucket 3"),
 	P(pool_bit, POOL_BIT, "agent 0"),
+	P(limit, LIMIT, "agent 1"),
+	P(image_unlisted, IMAGE_UNLISTED, "agent 1"),
 	P(image_bit, IMAGE_BIT, "image 0"),
 	P(stripe, STRIPE, "image 0"),
 	P(member_hidden, MEMBER_HIDDEN, "image 0"),

@@ -69,6 +69,7 @@ static void check_clean(const struct rig *rig, struct look *look, const char *wh
 struct victim {
 	const char *failpoint, *how;
 	uint32_t pass;
+	int32_t capacity; /* of administer: a row keeps its chunks, so it has to grow */
 };
 
 static void victim_fn(struct rig *rig, void *arg)
@@ -162,6 +163,132 @@ static void test_killed_anywhere(void **state)
 static void test_stopped_anywhere(void **state)
 {
 	at_each_failpoint(*state, "stop");
+}
+
+/* ---- administration, the same ---- */
+
+static const char *const administrative[] = {
+	"agent.chunk-taken", /* first: chunks stay with the rows */
+
+	"row.taken",
+	"row.filled",
+	"row.committed",
+	"cold.filled",
+	"cold.published",
+	"cold.retired",
+	"images.listed",
+	"images.bit-set",
+	"agent.capacity-set",
+	"retire.named",
+	"retire.timed",
+	"retire.claimed",
+	"retire.poisoned",
+	"retire.reclaimed",
+	"sweep.retiring",
+	"sweep.retired",
+	"agent.removed",
+	"images.bit-cleared",
+	NULL};
+
+/* An agent that comes, changes everything that it can change, goes, and is swept with its pool and
+ * its images. */
+static void administer(struct rig *rig, int32_t capacity)
+{
+	static const char *const first[] = {"x1", "x2", "x3"}, *const second[] = {"x3", "x4"};
+	struct reg_agent_info info = {.ns = "default",
+				      .name = "passing",
+				      .pool = "passing",
+				      .node = "n1",
+				      .address = "unix:/1",
+				      .capacity = 3};
+	struct reg_sweep_result result;
+	reg_agent_id agent;
+
+	CHECK_OK(reg_pool_upsert(rig->me, "default", "declared"));
+	CHECK_OK(reg_agent_join(rig->me, &info, &agent));
+	CHECK_OK(reg_agent_set_ready(rig->me, agent, true));
+	CHECK_OK(reg_agent_set_images(rig->me, agent, first, 3));
+	CHECK_OK(reg_agent_set_images(rig->me, agent, second, 2));
+	CHECK_OK(reg_agent_set_capacity(rig->me, agent, capacity));
+	CHECK_OK(reg_agent_set_capacity(rig->me, agent, 1));
+	CHECK_OK(reg_agent_set_drain(rig->me, agent, true));
+	info.node = "n2";
+	info.pool = "passing2";
+	CHECK_OK(reg_agent_join(rig->me, &info, &agent));
+	CHECK_OK(reg_agent_remove(rig->me, agent));
+	CHECK_OK(reg_pool_remove(rig->me, "default", "declared"));
+	for (int i = 0; i < 3; i++) {
+		CHECK_OK(reg_sweep(rig->me, &result));
+		CHECK_OK(reg_synchronize(rig->me, UINT64_C(5000000000)));
+	}
+	CHECK_OK(reg_sweep(rig->me, &result));
+}
+
+static void administrator_fn(struct rig *rig, void *arg)
+{
+	const struct victim *victim = arg;
+	char text[128];
+
+	(void)snprintf(text, sizeof(text), "%s=%s@%u", victim->failpoint, victim->how,
+		       victim->pass);
+	failpoint_set(text);
+	administer(rig, victim->capacity);
+	failpoint_set(NULL);
+}
+
+static bool administrator_at(struct rig *rig, struct look *look, const struct victim *victim)
+{
+	struct reg_reap_result result;
+	pid_t pid = rig_fork(rig, administrator_fn, (void *)(uintptr_t)victim);
+	bool kills = !strcmp(victim->how, "kill");
+	char what[128];
+
+	(void)snprintf(what, sizeof(what), "%s at %s, pass %u", victim->how, victim->failpoint,
+		       victim->pass);
+	rig_note("%s", what);
+	if (kills ? !rig_join_killed(pid) : !rig_join_stopped(pid))
+		return false;
+	look_at(rig, look);
+	CHECK_NOT_BROKEN(look, what);
+	if (!kills) {
+		(void)kill(pid, SIGCONT);
+		rig_join(pid);
+		return true;
+	}
+	CHECK_OK(reg_reap(rig->me, NULL, NULL, &result));
+	look_at(rig, look);
+	CHECK_NOT_BROKEN(look, what);
+	CHECK_EQ(look->sum.findings[REG_FINDING_LEFTOVER], 0);
+	/* goes through, and takes away what the dead one had made */
+	administer(rig, 1);
+	return true;
+}
+
+static void test_administration(void **state)
+{
+	struct rig *rig = *state;
+	struct look *look = rig_shared_alloc(sizeof(*look));
+	uint32_t n = 0, tries = 1, passes = rig_long() ? 50 : RIG_SANITIZED ? 1 : 3;
+
+	administer(rig, 65);
+	check_clean(rig, look, "after all of it");
+	for (int i = 0; administrative[i]; i++)
+		for (int how = 0; how < 2; how++)
+			for (uint32_t pass = 1; pass <= passes; pass++) {
+				struct victim victim = {administrative[i], how ? "stop" : "kill",
+							pass, 65 + (int32_t)(tries++ % 60) * 64};
+
+				if (!administrator_at(rig, look, &victim)) {
+					CHECK(pass > 1);
+					break;
+				}
+				n++;
+			}
+	(void)reg_scrub(rig->me);
+	administer(rig, 1);
+	check_clean(rig, look, "in the end");
+	printf("killed and stopped at %u places of administration, none broken\n", n);
+	rig_shared_free(look, sizeof(*look));
 }
 
 /* ---- load ---- */
@@ -308,6 +435,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_locks_stay, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_killed_anywhere, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_stopped_anywhere, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_administration, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_under_load, rig_setup, rig_teardown),
 	};
 

@@ -78,10 +78,16 @@ const char *reg_finding_class_name(enum reg_finding_class class_);
 	X(RECORD_REVISION, BROKEN, "stored more than there is")                                    \
 	X(SLOT_OWNER, BROKEN, "the slot's owner is none, or should be none")                       \
 	X(SLOT_RECORD, BROKEN, "the slot is held for a record that is not placed there")           \
-	X(CHUNK, BROKEN, "an agent's chunk of slots does not exist, or is free")                   \
-	X(CHUNK_TWICE, BROKEN, "a chunk of slots belongs to two agents")                           \
+	X(AGENT_GENERATION, BROKEN, "the hot word is of another generation than the row")          \
+	X(CHUNK, BROKEN, "an agent's chunk of slots is not there, free, or another's")             \
+	X(CHUNK_TWICE, BROKEN, "a chunk of slots is named twice")                                  \
 	X(AGENT_SLOTS, BROKEN, "more slots than the agent has memory for")                         \
+	X(AGENT_COLD, BROKEN, "the agent names a cold record that is not its own")                 \
+	X(AGENT_IMAGES, BROKEN, "more images than an agent may have")                              \
 	X(AGENT_POOL, BROKEN, "the agent's pool does not exist")                                   \
+	X(ROW_OWNER, BROKEN, "the row's state needs another owner than it has")                    \
+	X(ROW_RETIRED, BROKEN, "retired, and no entry of the retire list names it")                \
+	X(RETIRE, BROKEN, "an entry of the retire list that names nothing retired")                \
 	X(ROW_TEXT, BROKEN, "a name is empty or has no end")                                       \
 	X(ROW_ENTRY, BROKEN, "the name does not lead to the row")                                  \
 	X(MEMBER_HIDDEN, BROKEN,                                                                   \
@@ -98,16 +104,18 @@ const char *reg_finding_class_name(enum reg_finding_class class_);
 	X(NOT_SETTLED, LEFTOVER, "ended, and the slot is still held")                              \
 	X(LATE_REF, LEFTOVER, "a reference that came too late, which nobody follows")              \
 	X(BLOB_UNUSED, LEFTOVER, "a blob without a reference")                                     \
+	X(COLD_UNUSED, LEFTOVER, "a cold record that its agent does not name")                     \
 	X(CHUNK_UNUSED, LEFTOVER, "a chunk of slots without an agent")                             \
-	X(ROW_UNUSED, LEFTOVER, "a row that its name does not lead to, never used")                \
 	X(PORT_SHARED, LEFTOVER, "runs with a port that another sandbox holds")                    \
 	X(MASK, STALE, "mask bits that differ from the slot words")                                \
 	X(HINT, STALE, "the agent's hint differs from its masks and its hot word")                 \
+	X(LIMIT, STALE, "not as many slots may be taken as the slot words allow")                  \
 	X(CELL_BIT, STALE, "a cell in use whose hint bit says free")                               \
 	X(OVERFLOW, STALE, "a bucket's count is too high: longer searches")                        \
 	X(STRIPE, STALE, "a stripe that is looked at in vain")                                     \
 	X(LOW, STALE, "a published lowest load is above an agent's")                               \
 	X(POOL_BIT, STALE, "a pool's bitmap differs from the agents' rows")                        \
+	X(IMAGE_UNLISTED, STALE, "an agent has an image that is not on its list")                  \
 	X(IMAGE_BIT, STALE, "an image's bitmap names an agent that does not exist")                \
 	X(DIRTY, STALE, "newer than stored and not marked; the next crdsync finds it")             \
 	X(ENSURED, STALE, "memory in use that is not marked as allocated")
