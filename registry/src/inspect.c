@@ -280,6 +280,9 @@ static void where_text(const struct ins_found *f, char *buf, size_t size)
 	case INS_PART:
 		snprintf(buf, size, "participant %u", f->a);
 		return;
+	case INS_PORT:
+		snprintf(buf, size, "port %u", f->a);
+		return;
 	case INS_RETIRE:
 		snprintf(buf, size, "retire list entry %u", f->a);
 		return;

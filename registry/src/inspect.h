@@ -22,6 +22,7 @@ enum ins_subject {
 	INS_BUCKET,
 	INS_PART,
 	INS_CHUNK_OF, /* a: agent, b: its chunk */
+	INS_PORT,     /* a: port */
 	INS_RETIRE,   /* a: entry of the retire list */
 };
 

@@ -252,6 +252,47 @@ static void look_counts(struct reg_inspect *ins, enum reg_index_kind kind)
 	}
 }
 
+/* ---- ports in frequent use ---- */
+
+/* A bit keeps searches away from the agent: there must be an entry. */
+static void look_port_row(struct reg_inspect *ins, uint32_t row, uint32_t port)
+{
+	for (uint32_t i = 0; i < ins->geo.agent_words; i++) {
+		uint64_t at = ((uint64_t)row * ins->geo.agent_words + i) * 8, wrong = 0;
+		uint64_t bits = ins_u64(ins, ins_at(ins, REGION_PORT_BITS, at));
+
+		for (uint64_t left = bits; left; left &= left - 1) {
+			uint32_t agent = i * 64 + (uint32_t)__builtin_ctzll(left);
+			struct reg_key key = reg__key_port(agent, port);
+
+			if (!ins_search(ins, INDEX_PORTS, &key, REG_NIL, 0).other)
+				wrong |= left & -left;
+		}
+		if (wrong)
+			ins_found(ins, REG_FINDING_PORT_BIT,
+				  (struct ins_found){.subject = INS_PORT,
+						     .a = port,
+						     .b = i,
+						     .w = {bits, wrong}});
+	}
+}
+
+static void look_port_rows(struct reg_inspect *ins)
+{
+	for (uint32_t row = 0; row < REG_PORT_ROWS; row++) {
+		uint32_t port = ins_u32(ins, offsetof(struct reg_header, port) + (uint64_t)row * 4);
+
+		if (port > UINT16_MAX)
+			ins_found(ins, REG_FINDING_PORT_ROW,
+				  (struct ins_found){.subject = INS_PORT,
+						     .a = port,
+						     .b = row,
+						     .w = {port, row}});
+		else if (port)
+			look_port_row(ins, row, port);
+	}
+}
+
 void ins_look_entries(struct reg_inspect *ins)
 {
 	uint64_t counts[INDEX_MAX] = {0};
@@ -264,6 +305,7 @@ void ins_look_entries(struct reg_inspect *ins)
 			look_bucket(ins, (enum reg_index_kind)k, b, &counts[k]);
 		look_counts(ins, (enum reg_index_kind)k);
 	}
+	look_port_rows(ins);
 	ins->sum->names = counts[INDEX_NAMES];
 	ins->sum->request_ids = counts[INDEX_REQUESTS];
 	ins->sum->ports = counts[INDEX_PORTS];

@@ -686,6 +686,21 @@ POKE(low_unused)
 	pool->lows_used &= ~UINT64_C(2);
 	pool->low[1][0] = 1 << 16;
 }
+POKE(port_row)
+{
+	bed_header(bed)->port[7] = 65536;
+}
+POKE(port_bit)
+{
+	/* the row lies in memory that nobody asked for so far */
+	a64 *bits = bed_at(bed, REGION_PORT_BITS, 0);
+	a64 *ensured = bed_at(bed, REGION_ENSURED, 0);
+	uint64_t chunk = bed->geo.span[REGION_PORT_BITS].off >> REG_CHUNK_SHIFT;
+
+	ensured[chunk / 64] |= UINT64_C(1) << (chunk % 64);
+	bed_header(bed)->port[0] = 80;
+	*bits = 1;
+}
 POKE(limit)
 {
 	struct reg_agent *a = bed_agent(bed, 1);
@@ -809,6 +824,8 @@ static const struct poke {
 	P(cell_bit, CELL_BIT, "record 0"),
 	P(overflow, OVERFLOW, "index names bucket 3"),
 	P(pool_bit, POOL_BIT, "agent 0"),
+	P(port_row, PORT_ROW, "port 65536"),
+	P(port_bit, PORT_BIT, "port 80"),
 	P(limit, LIMIT, "agent 1"),
 	P(image_unlisted, IMAGE_UNLISTED, "agent 1"),
 	P(image_bit, IMAGE_BIT, "image 0"),

@@ -97,6 +97,7 @@ const char *reg_finding_class_name(enum reg_finding_class class_);
 	X(ENTRY_KEY, BROKEN, "an index entry where its key does not belong")                       \
 	X(ENTRY_TWICE, BROKEN, "two entries of one key")                                           \
 	X(ENTRY_HIDDEN, BROKEN, "a bucket's count is too low: entries further on are not found")   \
+	X(PORT_ROW, BROKEN, "a row for a port that cannot be")                                     \
 	X(BLOB_LENGTH, BROKEN, "a blob is longer than its unit, or shorter than the spec")         \
 	X(BLOB_TWICE, BROKEN, "two references lead to one blob")                                   \
 	X(PART_DEAD, LEFTOVER, "a dead participant that is not reaped yet")                        \
@@ -114,6 +115,7 @@ const char *reg_finding_class_name(enum reg_finding_class class_);
 	X(OVERFLOW, STALE, "a bucket's count is too high: longer searches")                        \
 	X(STRIPE, STALE, "a stripe that is looked at in vain")                                     \
 	X(LOW, STALE, "a published lowest load is above an agent's")                               \
+	X(PORT_BIT, STALE, "a port is marked as in use where nobody has it")                       \
 	X(POOL_BIT, STALE, "a pool's bitmap differs from the agents' rows")                        \
 	X(IMAGE_UNLISTED, STALE, "an agent has an image that is not on its list")                  \
 	X(IMAGE_BIT, STALE, "an image's bitmap names an agent that does not exist")                \
