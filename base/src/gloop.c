@@ -4,6 +4,7 @@
  * on. Other threads put work in a list and push one wake-up tag through the queue: an empty batch
  * on a call that exists only for that (the C API has no alarm).
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <grpc/support/log.h>
 #include <pthread.h>
@@ -65,6 +66,27 @@ static void loop_grpc_log(gpr_log_func_args *args)
 	log_debug("grpc", "text=%s", args->message);
 }
 
+/* absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle), as Debian 12 exports it. */
+#define DEADLOCK_MODE_SYMBOL                                                                       \
+	"_ZN4absl7debian329SetMutexDeadlockDetectionModeENS0_15OnDeadlockCycleE"
+
+/*
+ * Debian's abseil is built with the deadlock detector of its mutexes switched on: every lock that
+ * gRPC takes is entered into one graph of the process, under one spin lock. With 5,000 channels
+ * that was a third of the CPU (docs/performance.md). The function has no C name and is not worth
+ * linking a C++ library for: where it is missing the detector stays.
+ */
+static void loop_quiet_deadlock_detector(void)
+{
+	union {
+		void *symbol;
+		void (*set)(int mode);
+	} mode = {dlsym(RTLD_DEFAULT, DEADLOCK_MODE_SYMBOL)};
+
+	if (mode.symbol)
+		mode.set(0); /* absl::OnDeadlockCycle::kIgnore */
+}
+
 static void loop_wake_fn(struct gtag *tag, bool ok);
 
 /*
@@ -78,6 +100,7 @@ static void loop_create_core(struct gloop *loop)
 	(void)sigfillset(&all);
 	(void)pthread_sigmask(SIG_SETMASK, &all, &old);
 	gpr_set_log_function(loop_grpc_log);
+	loop_quiet_deadlock_detector();
 	grpc_init();
 	loop->cq = grpc_completion_queue_create_for_next(NULL);
 	loop->wake_channel =

@@ -89,9 +89,13 @@ static void lane_write(FILE *f, struct lane_run *run)
 	if (lane->subject->arena && t->takes)
 		counters(f, run);
 	spreads(f, run);
-	(void)fprintf(f, ", \"round_ns\": [");
+	(void)fprintf(f, ", \"blocks\": %lu, \"blocks_together\": %lu, \"round_ns\": [",
+		      (unsigned long)run->blocks, (unsigned long)run->blocks_together);
 	for (uint32_t i = 0; i < run->rounds; i++)
-		(void)fprintf(f, "%s%.2f", i ? ", " : "", run->round_ns[i]);
+		if (run->round_ns[i] > 0)
+			(void)fprintf(f, "%s%.2f", i ? ", " : "", run->round_ns[i]);
+		else
+			(void)fprintf(f, "%snull", i ? ", " : "");
 	(void)fprintf(f, "]}");
 }
 

@@ -99,8 +99,28 @@ static uint64_t block_ns(const struct lane *lane, const struct block *block)
 	return lane->subject->takes ? block->takes_ns : block->end - block->begin;
 }
 
-/* ns per pair of one block: the mean over the processes. Adds to the sums of the longest of them.
+/*
+ * Of several processes only blocks count that ran at the same time: where one was kept from its
+ * processor, the other one ran alone and would seem to gain from its company.
  */
+static bool ran_together(const struct world_run *run, const struct lane *lane, uint32_t b)
+{
+	uint64_t first_end = UINT64_MAX, last_begin = 0, shortest = UINT64_MAX, longest = 0;
+
+	for (uint32_t p = 0; p < lane->processes; p++) {
+		const struct block *block = &run->crew.shared->out[p].block[b];
+		uint64_t ns = block->end - block->begin;
+
+		first_end = block->end < first_end ? block->end : first_end;
+		last_begin = block->begin > last_begin ? block->begin : last_begin;
+		shortest = ns < shortest ? ns : shortest;
+		longest = ns > longest ? ns : longest;
+	}
+	return first_end > last_begin && 10 * (first_end - last_begin) >= 8 * shortest &&
+	       10 * longest <= 15 * shortest;
+}
+
+/* ns per pair of one block: the mean over the processes. Adds to the sums the longest of them. */
 static double gather_block(const struct world_run *run, struct lane_run *lane, uint32_t b)
 {
 	uint32_t processes = lane->lane.processes;
@@ -153,9 +173,16 @@ static void gather_tally(struct tally *sum, const struct tally *tally)
 static double gather(const struct world_run *run, struct lane_run *lane, uint32_t singles)
 {
 	double means[BLOCKS], sum = lane->block_ns;
+	uint32_t together = 0;
 
-	for (uint32_t b = 0; b < BLOCKS; b++)
-		means[b] = gather_block(run, lane, b);
+	for (uint32_t b = 0; b < BLOCKS; b++) {
+		double mean = gather_block(run, lane, b);
+
+		if (lane->lane.processes == 1 || ran_together(run, &lane->lane, b))
+			means[together++] = mean;
+	}
+	lane->blocks += BLOCKS;
+	lane->blocks_together += together;
 	for (uint32_t p = 0; p < lane->lane.processes; p++)
 		gather_singles(&run->crew.shared->out[p], lane, singles);
 	if (lane->rounds == lane->capacity) {
@@ -163,7 +190,7 @@ static double gather(const struct world_run *run, struct lane_run *lane, uint32_
 		lane->round_ns = realloc(lane->round_ns, lane->capacity * sizeof(double));
 		base_bug(!lane->round_ns);
 	}
-	lane->round_ns[lane->rounds++] = median(means, BLOCKS);
+	lane->round_ns[lane->rounds++] = together ? median(means, together) : 0;
 	return lane->block_ns - sum;
 }
 

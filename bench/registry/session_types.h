@@ -17,7 +17,8 @@ struct samples {
 struct lane_run {
 	struct lane lane;
 	double *round_ns; /* per round: the median block's ns per pair (per take, if only they are
-			     timed), the mean over its processes */
+			     timed), the mean over its processes; 0: no block ran together */
+	uint64_t blocks, blocks_together;
 	uint32_t rounds, capacity;
 	double pairs, block_ns; /* sums over all blocks: for the mean and the rate */
 	struct samples give, take, pair;

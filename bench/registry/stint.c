@@ -124,6 +124,8 @@ static void enter(struct stint *s, const struct lane *lane)
 	memset(s->ring.mine[0], 0, lane->ring * sizeof(struct reg_lease));
 	memset(s->ring.mine[1], 0, lane->ring * sizeof(struct reg_lease));
 	s->self = subject->enter(&seat);
+	/* all have joined and know who is at home where */
+	crew_barrier(s->shared, lane->processes, &s->barriers);
 	for (uint32_t i = 0; i < lane->ring; i += unit_of(subject)) {
 		prepare(subject, s->self, 1);
 		(void)subject->take(s->self, &s->ring.mine[0][i]);

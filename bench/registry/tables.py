@@ -3,7 +3,7 @@
 
 import statistics
 
-from targets import NOTES, check_rows
+from targets import NOTES, check_rows, cost
 
 TITLES = {
     "cas_pair": "uncontended CAS pair (a bit of a word)",
@@ -49,10 +49,6 @@ def print_table(rows):
         print(("  " + "  ".join(cells)).rstrip())
 
 
-def cost(lane):
-    return statistics.median(lane["round_ns"]) if lane["round_ns"] else 0
-
-
 def who(lane):
     text = TITLES.get(lane["subject"], lane["subject"])
     return text + (", foreign releases" if lane["foreign"] else "")
@@ -60,7 +56,8 @@ def who(lane):
 
 def lane_row(lane):
     reserve, release = lane.get("reserve_ns"), lane.get("release_ns")
-    row = [who(lane), str(lane["processes"]), human_ns(cost(lane)), human_rate(lane.get("pairs_per_second", 0) * lane["unit"])]
+    pair = cost(lane)
+    row = [who(lane), str(lane["processes"]), human_ns(pair) if pair else "-", human_rate(lane.get("pairs_per_second", 0) * lane["unit"])]
     row += [human_ns(reserve[q]) if reserve else "-" for q in ("p50", "p99", "p99_9", "max")]
     row += [human_ns(release["p50"]) if release else "-"]
     trouble = [
@@ -131,7 +128,7 @@ def plot_growth(axes, result):
     names = ("seed_algorithm", "best_of_three", "fast_scan", "stripes_full", "full", "slot")
     for subject in names:
         points = [
-            (world["agents"], cost(lane))
+            (world["agents"], cost(lane) or 0)
             for world in result["worlds"]
             if world["session"] == "growth"
             for lane in world["lanes"]
@@ -155,7 +152,7 @@ def plot_scale(axes, result):
         for foreign in (False, True):
             one = [lane for lane in lanes if lane["subject"] == subject and lane["processes"] == 1]
             two = [lane for lane in lanes if lane["subject"] == subject and lane["processes"] == 2 and lane["foreign"] == foreign]
-            if not two:
+            if not two or not cost(two[0]):
                 continue
             labels.append(TITLES[subject] + (", foreign releases" if foreign else ""))
             ones.append(1e3 / cost(one[0]) if one else 0)

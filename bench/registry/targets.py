@@ -40,6 +40,16 @@ NOTES = (
 )
 
 
+def whole_rounds(*lanes):
+    """The rounds in which each of them has a figure: several processes have none when they never ran together."""
+    return [rounds for rounds in zip(*(lane["round_ns"] for lane in lanes)) if None not in rounds]
+
+
+def cost(lane):
+    rounds = [ns for ns in lane["round_ns"] if ns is not None]
+    return statistics.median(rounds) if rounds else None
+
+
 class Lanes:
     """Finds lanes, and forms ratios of them round by round."""
 
@@ -62,15 +72,16 @@ class Lanes:
         """Median over rounds of one's cost over the other's in the same round."""
         if not one or not other:
             return None
-        return factor * statistics.median(a / b for a, b in zip(one["round_ns"], other["round_ns"]))
+        rounds = whole_rounds(one, other)
+        return factor * statistics.median(a / b for a, b in rounds) if rounds else None
 
 
 def scale(lanes, one, two, private_one, private_two):
     """What two processes gain over one, over what two gain on private lines, round by round."""
     if not (one and two and private_one and private_two):
         return None
-    rounds = zip(one["round_ns"], two["round_ns"], private_one["round_ns"], private_two["round_ns"])
-    return statistics.median((a / b) / (c / d) for a, b, c, d in rounds)
+    rounds = whole_rounds(one, two, private_one, private_two)
+    return statistics.median((a / b) / (c / d) for a, b, c, d in rounds) if rounds else None
 
 
 def quantile_ratio(one, other, name="p50"):
@@ -108,7 +119,7 @@ def of_thousand(lanes, summary):
     summary["gang1000_member_vs_single"] = lanes.ratio(at("gang1000"), at("singles64"), 64 / 1000)
     for name, subject in (("cas_pair_ns", "cas_pair"), ("slot_pair_ns_1000", "slot"), ("full_pair_ns_1000", "full")):
         lane = at(subject)
-        summary[name] = statistics.median(lane["round_ns"]) if lane else None
+        summary[name] = cost(lane) if lane else None
 
 
 def of_growth(lanes, summary):

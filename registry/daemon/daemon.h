@@ -37,6 +37,7 @@ struct rd_agent {
 	struct rd_daemon *d;
 	struct rd_agent *next;
 	char *address;
+	uint32_t address_hash;
 	const char *socket_path; /* inside address; NULL: TCP */
 	struct agentlink *link;
 	reg_agent_id id; /* idx UINT32_MAX: has never said hello */
@@ -44,6 +45,7 @@ struct rd_agent {
 	bool from_flag;	  /* given by --agent: kept for ever */
 	bool ready, lost; /* as this daemon has told the arena */
 	bool dialled;
+	bool first_try;	       /* dialled, and neither answered nor failed yet */
 	bool dead;	       /* to be freed by the next tick; never used again */
 	struct procid process; /* pid 0: not known, or not of this host */
 	uint64_t seen_ns;      /* CLOCK_MONOTONIC: last hello, heartbeat or start */

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -285,6 +286,15 @@ static void test_watching_a_bad_fd_is_an_error(void **state)
 	assert_int_equal(err.code, -EBADF);
 }
 
+/* gloop.c finds abseil's switch by name: after a change of the library it must be looked up anew.
+ */
+static void test_the_deadlock_detectors_switch_is_there(void **state)
+{
+	(void)state;
+	assert_non_null(dlsym(RTLD_DEFAULT, "_ZN4absl7debian329SetMutexDeadlockDetectionMode"
+					    "ENS0_15OnDeadlockCycleE"));
+}
+
 static void test_status_names(void **state)
 {
 	(void)state;
@@ -308,6 +318,7 @@ int main(void)
 		loop_test(test_fd_is_watched_level_triggered),
 		loop_test(test_a_handler_may_remove_watches),
 		loop_test(test_watching_a_bad_fd_is_an_error),
+		cmocka_unit_test(test_the_deadlock_detectors_switch_is_there),
 		cmocka_unit_test(test_status_names),
 	};
 

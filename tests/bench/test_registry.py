@@ -25,7 +25,7 @@ REGISTRY = ("slot", "full", "full_cold", "life", "batch64", "singles64")
 LANE_KEYS = {
     "subject", "processes", "foreign", "unit", "leases_per_process", "pairs_per_block", "samples", "pairs_per_second",
     "reserve_ns", "release_ns", "both_ns", "refused", "refused_while_free", "port_conflicts", "image_misses",
-    "image_misses_with_room", "unbalanced", "duplicates", "round_ns",
+    "image_misses_with_room", "unbalanced", "duplicates", "blocks", "blocks_together", "round_ns",
 }  # fmt: skip
 
 
@@ -105,7 +105,10 @@ class Everything(unittest.TestCase):
                 continue
             self.assertEqual(LANE_KEYS - set(lane), set(), lane["subject"])
             self.assertEqual(len(lane["round_ns"]), 5, lane["subject"])
-            self.assertGreater(min(lane["round_ns"]), 0, lane["subject"])
+            if lane["processes"] == 1:
+                self.assertNotIn(None, lane["round_ns"], lane["subject"])
+            self.assertGreater(min(ns or 1 for ns in lane["round_ns"]), 0, lane["subject"])
+            self.assertLessEqual(lane["blocks_together"], lane["blocks"])
             self.assertGreater(lane["samples"], 0, lane["subject"])
             quantiles = [lane["reserve_ns"][q] for q in ("p50", "p90", "p99", "p99_9", "max")]
             self.assertEqual(quantiles, sorted(quantiles), lane["subject"])
@@ -147,6 +150,16 @@ class Plans(unittest.TestCase):
             "scale_2_of_private": 1, "growth_100k": 1, "adversarial_vs_p50": 1, "load_spread": 1, "rpc_1000_vs_echo_p50": 1.5,
         }  # fmt: skip
         self.assertEqual({name: summary[name] for name in wanted}, wanted)
+
+    def test_rounds_without_a_figure_are_left_out(self):
+        result = result_of_plan(cases.plan(self.options(quick=True), 2), lambda subject: 10.0)
+        for world in result["worlds"]:
+            for lane in world["lanes"]:
+                if lane["processes"] == 2:
+                    lane["round_ns"] = [None, 20.0, None, 20.0, 20.0]
+                    lane["round_ns"] = lane["round_ns"] if lane["subject"] != "cas_private" else [10.0] * 5
+        self.assertEqual(targets.summarise(result, None)["scale_2_of_private"], 0.5)
+        tables.print_worlds(result)
 
     def test_full_is_the_whole_product(self):
         lines = cases.plan(self.options(full=True), 2).splitlines()

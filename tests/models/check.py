@@ -55,9 +55,12 @@ MODELS = {
             "one joins, two requests": "MEMBERS=0 JOINERS=1 REQUESTERS=2",
             "two requests, two sections": "MEMBERS=1 JOINERS=0 REQUESTERS=2 SECTIONS=2",
             "one dies, its index is taken again": "MEMBERS=1 JOINERS=1 REQUESTERS=1 DEATHS=1",
+            "the retire list": "RETIRE MEMBERS=1 JOINERS=1 REQUESTERS=1",
         },
         "long": {
             "two requests": "MEMBERS=1 JOINERS=1 REQUESTERS=2",
+            "the retire list, one dies": "RETIRE MEMBERS=1 JOINERS=1 REQUESTERS=1 DEATHS=1",
+            "the retire list, two requests": "RETIRE MEMBERS=1 JOINERS=0 REQUESTERS=2 SECTIONS=2 DRAINS=2",
             "two sections, one dies": "MEMBERS=1 JOINERS=1 REQUESTERS=1 SECTIONS=2 DEATHS=1",
         },
         "broken": {
@@ -67,6 +70,7 @@ MODELS = {
             "SKIP_ONE": "MEMBERS=1 JOINERS=1 REQUESTERS=1",
             "NUMBER_FIRST": "MEMBERS=1 JOINERS=1 REQUESTERS=1",
             "REQUEST_STORE": "MEMBERS=0 JOINERS=1 REQUESTERS=1",
+            "DRAIN_BY_STRANGER": "RETIRE MEMBERS=0 JOINERS=1 REQUESTERS=1",
             "NO_GRACE": "MEMBERS=1 JOINERS=1 REQUESTERS=1",
         },
     },

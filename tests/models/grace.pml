@@ -7,6 +7,10 @@
  * empties the buffer first. No thread reads what it has stored itself, so nothing is forwarded. What liburcu does inside one
  * process is taken for granted: a local synchronisation ends when the section that ran at its beginning has ended.
  *
+ * With RETIRE the requester does not wait: it leaves its number in the retire list, and member 0 (with DRAIN_BY_STRANGER somebody who
+ * is no participant) reclaims what is not newer than the lowest number done by all who live (reg__grace_passed, retire.c). That a
+ * requester may die between unpublishing and its number adds nothing: its reaper goes on there, as if it had been slow.
+ *
  * Bounds: MEMBERS processes live from the start and JOINERS that join, with SECTIONS read sections each, REQUESTERS that replace the
  * object once each, DEATHS (a dead one is reaped, its index is free again). A broken variant is chosen by -D; each has to fail.
  */
@@ -25,6 +29,9 @@
 #ifndef DEATHS
 #define DEATHS 0
 #endif
+#ifndef DRAINS
+#define DRAINS 1
+#endif
 
 #define INDEXES (MEMBERS + 1)
 #define PROCS	(MEMBERS + JOINERS)
@@ -39,6 +46,7 @@ byte mem[2 + 2 * INDEXES];
 byte lock[INDEXES];			/* process + 1: held while it lives */
 bit freed[REQUESTERS + 1];		/* the objects' memory was given away */
 byte section[PROCS];			/* odd: inside a read section */
+byte retired[REQUESTERS], with_number[REQUESTERS];	/* the retire list: object + 1, 0 none */
 bit dead[PROCS], over[PROCS];
 byte deaths, index[PROCS];
 
@@ -162,6 +170,9 @@ proctype requester(byte q)
 	atomic { FENCE(REQUESTER(q)); mem[REQUESTED] = mem[REQUESTED] + 1; number = mem[REQUESTED] }
 #endif
 #endif
+#ifdef RETIRE
+	atomic { with_number[q] = number; retired[q] = old + 1; number = 0; old = 0 }
+#else
 #ifndef NO_GRACE
 	do
 #ifdef SKIP_ONE
@@ -183,7 +194,60 @@ proctype requester(byte q)
 	od;
 #endif
 	atomic { freed[old] = 1; number = 0; old = 0; i = 0 }
+#endif
 }
+
+#ifdef RETIRE
+/* Of one index: its number first, then whether it lives, is behind, and holds its lock. */
+inline passed_by(i)
+{
+	done = mem[DONE(i)];
+	if
+	:: done < passed && mem[LIVE(i)] ->
+	   if
+	   :: mem[DONE(i)] < passed -> atomic { if :: lock[i] -> passed = done :: else fi }
+	   :: mem[DONE(i)] >= passed
+	   fi
+	:: done >= passed || mem[LIVE(i)] == 0
+	fi;
+	done = 0
+}
+
+#define DRAIN(q) \
+	atomic { \
+		if \
+		:: retired[q] && with_number[q] <= passed -> freed[retired[q] - 1] = 1; retired[q] = 0; with_number[q] = 0 \
+		:: else \
+		fi }
+
+/* reg__retire_drain, at any time, DRAINS times */
+proctype drainer()
+{
+	byte passed, done, rounds;
+
+	{
+		do
+		:: rounds < DRAINS ->
+		   atomic { rounds++; passed = 255 }
+		   passed_by(0);
+#if INDEXES > 1
+		   passed_by(1);
+#endif
+		   DRAIN(0);
+#if REQUESTERS > 1
+		   DRAIN(1);
+#endif
+		   passed = 0
+		:: break
+		od;
+		rounds = 0
+#ifdef DRAIN_BY_STRANGER
+	}
+#else
+	} unless { atomic { dead[0] -> passed = 0; done = 0; rounds = 0 } }
+#endif
+}
+#endif
 
 /* Store buffers drain at any time. */
 proctype drain()
@@ -258,6 +322,9 @@ init
 		:: else -> n = 0; break
 		od;
 		run drain();
+#ifdef RETIRE
+		run drainer();
+#endif
 #if DEATHS > 0
 		run killer()
 #endif

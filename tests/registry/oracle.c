@@ -67,7 +67,7 @@ static void take_census(const struct oracle *ora, const struct ora_ask *ask, str
 /* Ready, of that pool, with room: fewer held than it has slots. */
 static bool eligible(const struct ora_agent *a, uint32_t allocated, int pool)
 {
-	return a->joined && a->ready && a->pool == pool && allocated < a->slots;
+	return a->joined && a->ready && !a->draining && a->pool == pool && allocated < a->slots;
 }
 
 bool ora_may_take(const struct oracle *ora, int agent, const struct ora_ask *ask)
@@ -202,8 +202,12 @@ int ora_nth(const struct oracle *ora, uint32_t n)
 /* ---- what a call does ---- */
 void ora_gone(struct oracle *ora, struct ora_sandbox *s)
 {
-	if (s->maybe_stored)
+	if (s->maybe_stored) {
 		ora->gone++;
+		ora->gone_pool[s->pool]++;
+		if (s->agent != ORA_NONE)
+			ora->gone_agent[s->agent]++;
+	}
 	*s = (struct ora_sandbox){.state = REG_FREE};
 }
 

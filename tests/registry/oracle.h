@@ -23,7 +23,8 @@ enum {
 #define ORA_BIT(status) (UINT64_C(1) << (status))
 
 struct ora_agent {
-	bool joined, ready;
+	bool joined, ready, draining;
+	bool removed;	   /* and its row is kept */
 	uint32_t idx, gen; /* reg_agent_id */
 	int pool;
 	uint32_t slots;
@@ -59,7 +60,9 @@ struct oracle {
 	uint32_t limit;		    /* of records, GONE ones included */
 	uint32_t gone;		    /* deleted, and the store may have them yet */
 	bool pool_known[ORA_POOLS]; /* pools stay when their agents move away */
+	bool pool_declared[ORA_POOLS];
 	uint64_t unmet[ORA_POOLS];
+	uint32_t gone_agent[ORA_AGENTS], gone_pool[ORA_POOLS]; /* what they name */
 };
 
 struct ora_ask {

@@ -51,9 +51,46 @@ void script_world(struct rig *rig, struct script_world *ret)
 
 const uint32_t script_free_slots = 2 * CAPACITY - 2;
 
+/* Rows go one after another: agents, then pools and images that nobody uses, each after a grace
+ * period. */
+static void rows_go(struct rig *rig)
+{
+	struct reg_sweep_result swept = {.backlog = 1};
+	struct reg_pool_view pool;
+
+	for (int i = 0; i < 6 || swept.backlog; i++) {
+		CHECK(i < 1000);
+		for (uint32_t cursor = 0; reg_pool_next(rig->me, &cursor, &pool);)
+			if (strncmp(pool.name, "xp-", 3) == 0)
+				(void)!reg_pool_remove(rig->me, pool.ns, pool.name);
+		CHECK_OK(reg_sweep(rig->me, &swept));
+		CHECK_OK(reg_synchronize(rig->me, UINT64_C(60000000000)));
+	}
+}
+
 void script_agents(struct rig *rig)
 {
+	struct reg_agent_view agent;
+
 	rig_images(rig, rig_agent(rig, "b", CAPACITY), NULL);
+	for (uint32_t cursor = 0; reg_agent_next(rig->me, &cursor, &agent);)
+		if (strncmp(agent.name, "x-", 2) == 0)
+			CHECK_OK(reg_agent_remove(rig->me, agent.id));
+}
+
+void script_rows_check(struct rig *rig)
+{
+	struct reg_agent_view agent;
+	struct reg_pool_view pool;
+	uint32_t agents = 0, pools = 0;
+
+	rows_go(rig);
+	for (uint32_t cursor = 0; reg_agent_next(rig->me, &cursor, &agent);)
+		agents++;
+	for (uint32_t cursor = 0; reg_pool_next(rig->me, &cursor, &pool);)
+		pools++;
+	CHECK_EQ(agents, 3);
+	CHECK_EQ(pools, 2);
 }
 
 static bool is_held(const struct script_world *world, reg_sandbox_id sandbox)

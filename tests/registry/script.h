@@ -19,8 +19,11 @@ struct script_world {
 void script_world(struct rig *rig, struct script_world *ret);
 /* All names, request ids and ports derive from prefix and port_base (10 ports). */
 void script_run(struct rig *rig, const char *prefix, uint16_t port_base);
-/* The agents as the script wants them; one that died may have changed them half-way. */
+/* The agents as the script wants them, and none of its own; one that died may have changed them
+ * half-way. */
 void script_agents(struct rig *rig);
+/* Sweeps until nothing waits for a grace period: the world's agents and pools are left. */
+void script_rows_check(struct rig *rig);
 /* Slots of "pool" that the world leaves free. */
 extern const uint32_t script_free_slots;
 /* Deletes all but what the world holds. */

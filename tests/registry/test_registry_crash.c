@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/failpoint.h"
+#include "registry/inspect.h"
 
 enum {
 	LOADS = 2,
@@ -42,7 +43,8 @@ struct crash {
 	struct shared *shared;
 	pid_t loads[LOADS];
 	uint64_t random;
-	uint32_t victims, kills, reapers, orphans;
+	uint32_t untidied; /* how many have died since somebody tidied up */
+	uint32_t kills, reapers, orphans;
 	uint32_t hits[POINTS_MAX];
 };
 
@@ -163,7 +165,7 @@ static void victim_fn(struct rig *rig, void *arg)
 	if (victim->reap)
 		CHECK_OK(reg_reap(rig->me, rig_abort_orphan, rig, &(struct reg_reap_result){0}));
 	else
-		script_run(rig, prefix, (uint16_t)(100 + victim->no % 100 * 10));
+		script_run(rig, prefix, (uint16_t)(100 + victim->no * 10));
 	failpoint_set(NULL);
 }
 
@@ -201,6 +203,29 @@ static void tidy(struct crash *crash)
 	script_agents(rig);
 	(void)reg_dirty_rescan(rig->me);
 	(void)rig_store_run(rig);
+	crash->untidied = 0;
+}
+
+static void print_finding(void *arg, const struct reg_finding *finding)
+{
+	(void)arg;
+	(void)fprintf(stderr, "%s %s: %s; %s: %s\n", reg_finding_class_name(finding->class_),
+		      finding->name, finding->text, finding->where, finding->words);
+}
+
+/* In a process that has not attached: hints may be stale for a moment, nothing else may be wrong.
+ */
+static void inspect_fn(struct rig *child, void *arg)
+{
+	struct reg_inspect_sum sum;
+	struct reg_inspect *ins;
+
+	(void)arg;
+	CHECK_OK(reg_inspect_open(child->path, &ins));
+	CHECK_OK(reg_inspect_check(ins, print_finding, NULL, &sum));
+	CHECK_EQ(sum.findings[REG_FINDING_BROKEN], 0);
+	CHECK_EQ(sum.findings[REG_FINDING_LEFTOVER], 0);
+	(void)reg_inspect_close(ins);
 }
 
 /* Nobody works: exactly the world is there, and every slot that it leaves can be had. */
@@ -210,8 +235,10 @@ static void balance(struct crash *crash)
 	tidy(crash);
 	(void)reg_scrub(crash->rig.me);
 	script_check(&crash->rig, &crash->world);
+	script_rows_check(&crash->rig);
 	rig_check_free_slots(&crash->rig, "pool", script_free_slots);
 	script_check(&crash->rig, &crash->world);
+	rig_join(rig_fork_bare(&crash->rig, inspect_fn, NULL));
 	resume_all(crash);
 }
 
@@ -221,11 +248,12 @@ static bool kill_one(struct crash *crash, const char *point, uint32_t pass, bool
 	struct victim victim = {.point = point,
 				.action = "kill",
 				.pass = pass,
-				.no = ++crash->victims,
+				.no = crash->untidied,
 				.reap = reap};
 
 	if (!rig_join_killed(rig_fork(&crash->rig, victim_fn, &victim)))
 		return false;
+	crash->untidied++;
 	crash->kills++;
 	crash->reapers += reap;
 	return true;
@@ -263,6 +291,8 @@ static bool kill_at(struct crash *crash, uint32_t i, uint32_t points)
 
 	for (uint32_t n = 0, pass = 0; (pass = next_pass(crash, reap, n, pass)) > 0; n++) {
 		rig_note("killed at %s, pass %u", point, pass);
+		if (n > 0)
+			tidy(crash);
 		if (reap)
 			leave_something(crash, points);
 		if (kill_one(crash, point, pass, reap)) {
@@ -376,9 +406,11 @@ static bool stop_at(struct crash *crash, uint32_t i, uint32_t points)
 		pid_t pid;
 
 		rig_note("stopped at %s, pass %u", point, victim.pass);
+		if (n > 0)
+			tidy(crash);
 		if (victim.reap)
 			leave_something(crash, points);
-		victim.no = ++crash->victims;
+		victim.no = crash->untidied;
 		pid = rig_fork(&crash->rig, victim_fn, &victim);
 		if (!rig_join_stopped(pid))
 			continue;

@@ -121,8 +121,9 @@ static void print_sum(const struct walk_sum *sum)
 		if (sum->by_status[i])
 			printf(" %s %llu", reg_status_name((enum reg_status)i),
 			       (unsigned long long)sum->by_status[i]);
-	printf("\nbatches whole %llu, undone %llu\n", (unsigned long long)sum->batches_all,
-	       (unsigned long long)sum->batches_undone);
+	printf("\nbatches whole %llu, undone %llu; agents and pools swept %llu\n",
+	       (unsigned long long)sum->batches_all, (unsigned long long)sum->batches_undone,
+	       (unsigned long long)sum->swept);
 }
 
 /* A test of everything has to have met everything. */
@@ -147,7 +148,8 @@ static void check_sum(const struct walk_sum *sum, uint64_t at_least)
 		rig_note("%s was never done", walk_kind_name(i));
 		CHECK(sum->by_kind[i] > 0);
 	}
-	CHECK(sum->batches_all > 0 && sum->batches_undone > 0);
+	CHECK(sum->batches_all > 0 && sum->batches_undone > 0 && sum->heavy > 0);
+	CHECK(sum->swept > 0 && sum->reclaimed > 0);
 }
 
 static void test_oracle(void **state)

@@ -58,18 +58,19 @@ void walk_make(struct walk *walk, uint64_t seed)
 {
 	/* splitmix64: neighbouring seeds have nothing in common */
 	uint64_t random = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
+	bool is_deep = seed % 40 == 39;
 	uint32_t pace = 5;
 
 	walk->seed = seed;
 	for (int i = 0; i < 8; i++)
 		(void)rig_random(&random);
-	walk->world = seed % 97 == 96 ? deep : worlds[seed % (sizeof(worlds) / sizeof(*worlds))];
-	walk->count = seed % 97 == 96 ? WALK_OPS : WALK_OPS / 2;
+	walk->world = is_deep ? deep : worlds[seed % (sizeof(worlds) / sizeof(*worlds))];
+	walk->count = is_deep ? WALK_OPS : WALK_OPS / 2;
 	for (uint32_t i = 0; i < walk->count; i++) {
 		struct walk_op *op = &walk->ops[i];
 
 		if (i % 300 == 0)
-			pace = seed % 97 == 96 ? 19 : rig_below(&random, 10);
+			pace = is_deep ? 19 : rig_below(&random, 10);
 		*op = (struct walk_op){.kind = (uint8_t)random_kind(&random, pace),
 				       .who = (uint8_t)rig_below(&random, 255),
 				       .a = (uint16_t)rig_random(&random),
@@ -80,6 +81,8 @@ void walk_make(struct walk *walk, uint64_t seed)
 		if (i < 30) { /* nothing happens without agents; many at once: walk_span */
 			op->kind = i % 3 == 0 ? WALK_JOIN : i % 3 == 1 ? WALK_IMAGES : WALK_READY;
 			op->e = 0;
+		} else if (is_deep && op->kind <= WALK_REMOVE && op->a % 16) {
+			op->kind = WALK_RESERVE; /* a change would undo the work of hundreds */
 		}
 	}
 }

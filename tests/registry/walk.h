@@ -17,6 +17,9 @@ enum { WALK_PARTS = 3, WALK_OPS = 4000, WALK_MEMBERS = 8, WALK_DEAD = 32 };
 	X(JOIN, 3)                                                                                 \
 	X(READY, 4)                                                                                \
 	X(IMAGES, 2)                                                                               \
+	X(DRAIN, 2)                                                                                \
+	X(CAPACITY, 3)                                                                             \
+	X(REMOVE, 2)                                                                               \
 	X(RESERVE, 50)                                                                             \
 	X(BATCH, 8)                                                                                \
 	X(STARTING, 22)                                                                            \
@@ -34,6 +37,8 @@ enum { WALK_PARTS = 3, WALK_OPS = 4000, WALK_MEMBERS = 8, WALK_DEAD = 32 };
 	X(STALE, 6)                                                                                \
 	X(LEAVE, 1)                                                                                \
 	X(STORE, 2)                                                                                \
+	X(POOL, 1)                                                                                 \
+	X(SWEEP, 1)                                                                                \
 	X(SCRUB, 1)                                                                                \
 	X(COMPARE, 1)
 
@@ -71,7 +76,8 @@ struct walk_sum {
 	uint64_t by_kind[WALK_KIND_MAX];    /* done, not skipped */
 	uint64_t by_status[REG_STATUS_MAX]; /* of reserve */
 	uint64_t batches_all, batches_undone;
-	uint64_t above_999; /* choices with more than 999 on an agent of the pool */
+	uint64_t reclaimed, swept; /* by sweeps; agents and pools that were gone after one */
+	uint64_t heavy;		   /* chosen with the image, above what a missing one weighs */
 };
 
 /* The seed alone decides world and script. */

@@ -92,6 +92,8 @@ static void compare_agents(struct walk_run *run, uint32_t *ret_held)
 		CHECK_EQ(view.allocated, ora_allocated(&run->ora, i));
 		CHECK_EQ(view.slots, run->ora.agents[i].slots);
 		CHECK_EQ(view.ready, run->ora.agents[i].ready);
+		CHECK_EQ(view.draining, run->ora.agents[i].draining);
+		CHECK_EQ(view.removed, run->ora.agents[i].removed);
 		CHECK_EQ(view.incarnation, run->ora.agents[i].incarnation);
 		walk_name('p', run->ora.agents[i].pool, pool);
 		CHECK_STR(view.pool, pool);
@@ -110,10 +112,10 @@ static void compare_pool(struct walk_run *run, int pool, const struct reg_pool_v
 	for (int i = 0; i < ORA_AGENTS; i++) {
 		const struct ora_agent *a = &run->ora.agents[i];
 
-		if (!a->joined || a->pool != pool)
+		if (!a->joined || a->removed || a->pool != pool)
 			continue;
 		agents++;
-		ready += a->ready;
+		ready += a->ready && !a->draining;
 		slots += a->slots;
 		allocated += ora_allocated(&run->ora, i);
 	}

@@ -84,7 +84,7 @@ static void check_choice(struct walk_run *run, const struct ora_ask *ask,
 	CHECK_EQ(score, best);
 	CHECK(lease->slot < run->ora.agents[agent].slots);
 	CHECK(!ora_slot_held(&run->ora, agent, lease->slot));
-	run->sum->above_999 += score > 999 && score < 1000 + 1000 && best >= 1000;
+	run->sum->heavy += score >= 1000 && run->ora.agents[agent].images >> ask->image & 1;
 }
 
 /* A member of a batch is CLAIMED until all are through. */

@@ -181,6 +181,8 @@ void walk_store(struct walk_run *run, struct reg_self *me)
 	walk_say(run, "  store");
 	(void)rig_store_run(&rig);
 	run->ora.gone = 0;
+	memset(run->ora.gone_agent, 0, sizeof(run->ora.gone_agent));
+	memset(run->ora.gone_pool, 0, sizeof(run->ora.gone_pool));
 	for (uint32_t i = 0; i < run->ora.high; i++)
 		if (run->ora.sandboxes[i].state != REG_FREE)
 			run->ora.sandboxes[i].maybe_stored = true;

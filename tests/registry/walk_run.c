@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Carries out a script: each operation by the registry and by the oracle, and the same answer. Here
- * agents and single sandboxes. */
+ * single sandboxes. */
 #include "walk_run.h"
 
 #include <stdarg.h>
@@ -19,86 +19,6 @@ void walk_say(const struct walk_run *run, const char *format, ...)
 	(void)vprintf(format, args);
 	va_end(args);
 	(void)fflush(stdout);
-}
-
-/* ---- agents ---- */
-static void join_one(struct walk_run *run, struct reg_self *me, int i, uint32_t random)
-{
-	struct ora_agent *agent = &run->ora.agents[i];
-	struct reg_agent_info info = {.ns = "default", .node = "n", .address = "a", .host_ip = "h"};
-	int capacity = random % 8 == 7 ? 0 : 1 + (int)(random / 8) % run->world->capacity;
-	char name[WALK_TEXT], pool[WALK_TEXT];
-	reg_agent_id id;
-
-	if (!agent->joined || random % 11 == 0)
-		agent->pool = (int)(random / 128) % run->world->pools;
-	if (run->world->level && random % 16)
-		capacity = run->world->capacity;
-	walk_name('a', i, name);
-	walk_name('p', agent->pool, pool);
-	info.name = name;
-	info.pool = pool;
-	info.capacity = capacity;
-	walk_say(run, "  join a%d, pool p%d, capacity %d", i, agent->pool, capacity);
-	CHECK_OK(reg_agent_join(me, &info, &id));
-	if (agent->joined)
-		CHECK_EQ(id.idx, agent->idx);
-	CHECK(ora_agent_by_idx(&run->ora, id.idx) == (agent->joined ? i : ORA_NONE));
-	agent->idx = id.idx;
-	agent->gen = id.gen;
-	agent->joined = true;
-	agent->ready = false;
-	agent->incarnation++;
-	agent->slots = capacity > 0 ? (uint32_t)capacity : run->world->unlimited;
-	run->ora.pool_known[agent->pool] = true;
-}
-
-static void images_one(struct walk_run *run, struct reg_self *me, int i, uint32_t random)
-{
-	struct ora_agent *agent = &run->ora.agents[i];
-	char text[ORA_IMAGES][WALK_TEXT];
-	const char *list[ORA_IMAGES];
-	uint32_t n = 0;
-
-	agent->images =
-		random & (run->world->level ? ~0u : random >> 8) & ((1u << run->world->images) - 1);
-	for (int image = 0; image < ORA_IMAGES; image++) {
-		if (!(agent->images >> image & 1))
-			continue;
-		walk_image(image, text[n]);
-		list[n] = text[n];
-		n++;
-	}
-	walk_say(run, "  images of a%d: bits 0x%x", i, agent->images);
-	CHECK_OK(reg_agent_set_images(me, (reg_agent_id){agent->idx, agent->gen}, list, n));
-}
-
-static void ready_one(struct walk_run *run, struct reg_self *me, int i, uint32_t random)
-{
-	struct ora_agent *agent = &run->ora.agents[i];
-
-	agent->ready = random % 6 != 0;
-	walk_say(run, "  a%d ready %d", i, agent->ready);
-	CHECK_OK(reg_agent_set_ready(me, (reg_agent_id){agent->idx, agent->gen}, agent->ready));
-}
-
-/* One agent, or a sixth of them. */
-static void administer(struct walk_run *run, struct reg_self *me, const struct walk_op *op)
-{
-	int agents = run->world->agents, first = op->a % agents;
-	int n = op->e % 4 == 0 ? 1 + agents / 6 : 1;
-
-	for (int k = 0; k < n; k++) {
-		int i = (first + k) % agents;
-		uint32_t random = walk_mix(op->b, (uint32_t)k);
-
-		if (op->kind == WALK_JOIN)
-			join_one(run, me, i, random);
-		else if (run->ora.agents[i].joined && op->kind == WALK_IMAGES)
-			images_one(run, me, i, random);
-		else if (run->ora.agents[i].joined)
-			ready_one(run, me, i, random);
-	}
 }
 
 /* ---- one sandbox ---- */
@@ -130,6 +50,12 @@ static void adopt(struct walk_run *run, struct reg_self *me, struct ora_sandbox 
 		CHECK_ST(have, running && s->agent == agent ? REG_OK : REG_BAD_STATE);
 		return;
 	}
+	if (run->ora.agents[agent].removed) { /* it stays what it was, with nothing */
+		CHECK_ST(have, REG_STALE);
+		s->agent = agent;
+		s->held = false;
+		return;
+	}
 	CHECK_ST(have, want);
 	CHECK_OK(reg_view(me, s->handle, &view));
 	CHECK_EQ(view.agent.idx, run->ora.agents[agent].idx);
@@ -145,6 +71,10 @@ static void found(struct walk_run *run, struct reg_self *me, struct ora_sandbox 
 	if (s->state == REG_LOST && !s->held) { /* it gets a slot where it was */
 		if (s->agent == ORA_NONE) {
 			CHECK_ST(reg_found(me, s->handle), REG_NOT_FOUND);
+			return;
+		}
+		if (run->ora.agents[s->agent].removed) {
+			CHECK_ST(reg_found(me, s->handle), REG_STALE);
 			return;
 		}
 		CHECK_ST(reg_found(me, s->handle), s->deleting ? REG_DELETING : REG_OK);
@@ -268,6 +198,12 @@ static void one_call(struct walk_run *run, struct reg_self *me, const struct wal
 	case WALK_STORE:
 		walk_store(run, me);
 		break;
+	case WALK_POOL:
+		walk_pool(run, me, op);
+		break;
+	case WALK_SWEEP:
+		walk_sweep(run, me);
+		break;
 	case WALK_SCRUB:
 		(void)reg_scrub(me);
 		break;
@@ -286,8 +222,8 @@ void walk_step(struct walk_run *run, const struct walk_op *op)
 		if (!used)
 			return;
 		one_sandbox(run, me, op, &run->ora.sandboxes[ora_nth(&run->ora, op->a % used)]);
-	} else if (op->kind <= WALK_IMAGES) {
-		administer(run, me, op);
+	} else if (op->kind <= WALK_REMOVE) {
+		walk_administer(run, me, op);
 	} else {
 		one_call(run, me, op);
 	}

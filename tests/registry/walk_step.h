@@ -14,6 +14,11 @@ void walk_reserve(struct walk_run *run, struct reg_self *me, const struct walk_o
 void walk_batch(struct walk_run *run, struct reg_self *me, const struct walk_op *op);
 uint32_t walk_mix(uint32_t a, uint32_t b);
 
+/* walk_admin.c */
+void walk_administer(struct walk_run *run, struct reg_self *me, const struct walk_op *op);
+void walk_pool(struct walk_run *run, struct reg_self *me, const struct walk_op *op);
+void walk_sweep(struct walk_run *run, struct reg_self *me);
+
 /* walk_rest.c */
 void walk_insert(struct walk_run *run, struct reg_self *me, const struct walk_op *op);
 void walk_get(struct walk_run *run, struct reg_self *me, const struct walk_op *op);

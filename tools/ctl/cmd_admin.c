@@ -153,6 +153,12 @@ static const struct opt agents_opts[] = {
 	{.name = NULL},
 };
 
+/* An agent that starts nothing calls its node so (agent.proto). */
+static bool is_simulated(const Fsb__V1__AgentInfo *a)
+{
+	return !strcmp(a->node, "simulated");
+}
+
 static json_t *json_agent(const Fsb__V1__AgentInfo *a)
 {
 	json_t *object =
@@ -162,6 +168,8 @@ static json_t *json_agent(const Fsb__V1__AgentInfo *a)
 			  "reserved_total", (json_int_t)a->reserved_total);
 	char beat[40];
 
+	if (is_simulated(a))
+		json_object_set_new(object, "simulated", json_true());
 	json_object_set_new(
 		object, "last_heartbeat",
 		json_string(clock_rfc3339(a->last_heartbeat_unix_ns, beat, sizeof(beat))));
@@ -173,7 +181,8 @@ static void agent_row(struct ctl *ctl, struct table *table, const Fsb__V1__Agent
 {
 	char age[40];
 
-	table_row(table, a->name, a->pool, a->state,
+	table_row(table, a->name, a->pool,
+		  is_simulated(a) ? mem_printf(&ctl->mem, "%s, simulated", a->state) : a->state,
 		  a->capacity > 0 ? mem_printf(&ctl->mem, "%d/%d", a->allocated, a->capacity)
 				  : mem_printf(&ctl->mem, "%d", a->allocated),
 		  number(&ctl->mem, a->reserved_total), number(&ctl->mem, a->n_images),
