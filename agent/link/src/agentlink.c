@@ -14,7 +14,7 @@
 #include "base/clock.h"
 
 enum {
-	BUCKETS = 512,		      /* in flight, by seq */
+	BUCKETS = 64,		      /* in flight, by seq; a table per agent */
 	MESSAGE_COMMANDS_MAX = 1024,  /* per LinkRequest */
 	MESSAGE_BYTES_MAX = 1 << 20,  /* per LinkRequest; the agent takes 4 MiB */
 	COMMAND_BYTES_MAX = 256 << 10 /* a spec is at most 64 KiB */
