@@ -3,20 +3,28 @@
  * Histories of concurrent calls, and the judgement whether there is an order of single moments, one
  * or a few per call and within it, that a registry run by one caller at a time could have answered
  * so (Wing and Gong's search, with a memory of what has been tried). Knows nothing of registry/src.
- *
- * What a call promises at one moment, and what it only promises for several:
- *   reserve, a gang      one moment: the names, request ids, slots and ports are free, and from
- * then on theirs. Before, but within the same call, a moment in which every agent with the image
- * had no room, when the chosen one has no image. NO_CAPACITY          one moment in which no slot
- * is free. NO_CAPACITY, PORT_CONFLICT with ports: for each agent a moment in which it has no free
- * slot or one of the ports in use. NAME_…, REQUEST_…    one moment in which it is held. get,
- * starting, commit, abort, stop, stopped: one moment. list                 for each sandbox a
- * moment in which it is, or is not, visible. Exceptions by name, each only for calls that overlap
- * in time: in flight            a reservation holds what it asks for from some moment of its call
- * on; one with ports and a gang may hold other slots and ports for a moment, and one that is
- * refused its keys. on its way out       an abort or a stop frees name, slot and ports at any
- * moment until its end.
  */
+/* clang-format off */
+/*
+ * What a call promises at one moment, and what only at several:
+ *
+ *   reserve, a gang      One moment: the names, request ids, slots and ports are free, and from then on theirs. Before, but
+ *                        within the same call, a moment in which no agent with the image had room, when the chosen one has
+ *                        no image.
+ *   NO_CAPACITY          One moment in which no slot is free; with ports: for each agent a moment without a free slot.
+ *   PORT_CONFLICT        For each agent a moment without a free slot or with one of the ports in use, and one moment in which
+ *                        some agent has one of them in use.
+ *   NAME_*, REQUEST_*    One moment in which it is held.
+ *   get, starting, commit, abort, stop, stopped: one moment.
+ *   list                 For each sandbox a moment in which it is, or is not, visible.
+ *
+ * Exceptions by name, each only while the other call is open:
+ *
+ *   in flight            A reservation holds what it asks for before it is visible; one with ports and a gang may hold other
+ *                        slots and ports for a moment, and one that is refused its keys.
+ *   on its way out       An abort or a stop frees name, slot and ports at any moment until its end.
+ */
+/* clang-format on */
 #ifndef TESTS_REGISTRY_LIN_H
 #define TESTS_REGISTRY_LIN_H
 

@@ -114,11 +114,13 @@ static void add_refused(struct lin_case *c, uint32_t i)
 			add(c, EV_FULL, i, 0, -1);
 			return;
 		}
-		for (uint32_t a = 0; ports && a < c->h->world.agents; a++)
+		if (!ports)
+			break;
+		for (uint32_t a = 0; a < c->h->world.agents; a++)
 			add(c, EV_AGENT, i, a, -1);
-		if (ports)
-			return;
-		break;
+		if (op->status == REG_PORT_CONFLICT)
+			add(c, EV_PORT, i, 0, -1);
+		return;
 	default:
 		break;
 	}
@@ -317,7 +319,17 @@ static bool agent_refuses(const struct lin_case *c, const struct lin_state *stat
 			  const struct moment *when)
 {
 	return free_on(c, state, agent, when) <= when->op->n - 1 + held_somewhere(c, when) ||
-	       port_held(c, state, agent, ports_of(when->op), when);
+	       (when->op->status == REG_PORT_CONFLICT &&
+		port_held(c, state, agent, ports_of(when->op), when));
+}
+
+static bool port_somewhere(const struct lin_case *c, const struct lin_state *state,
+			   const struct moment *when)
+{
+	for (uint32_t a = 0; a < c->h->world.agents; a++)
+		if (port_held(c, state, a, ports_of(when->op), when))
+			return true;
+	return false;
 }
 
 static bool image_full(const struct lin_case *c, const struct lin_state *state,
@@ -402,6 +414,8 @@ static bool look_at(const struct lin_case *c, const struct event *e, const struc
 		return full(c, state, when);
 	case EV_AGENT:
 		return agent_refuses(c, state, e->arg, when);
+	case EV_PORT:
+		return port_somewhere(c, state, when);
 	default:
 		return image_full(c, state, when);
 	}
@@ -538,6 +552,7 @@ bool lin_apply(const struct lin_case *c, const struct event *e, struct lin_windo
 	case EV_KEY:
 	case EV_FULL:
 	case EV_AGENT:
+	case EV_PORT:
 	case EV_IMAGE:
 		return look(c, e, state, window);
 	case EV_GET:

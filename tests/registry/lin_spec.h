@@ -14,7 +14,8 @@ enum event_kind {
 	EV_REFUSED, /* a transition that was not possible */
 	EV_KEY,	    /* a name or a request id was held */
 	EV_FULL,    /* fewer free slots than asked for */
-	EV_AGENT,   /* this agent: no slot, or a port in use */
+	EV_AGENT,   /* this agent: no slot, or (when that was the reason) a port in use */
+	EV_PORT,    /* some agent has one of the ports in use */
 	EV_IMAGE,   /* no agent with the image had room */
 	EV_GET,
 	EV_SEEN,   /* this sandbox was visible */

@@ -177,6 +177,14 @@ static void test_ports(void **state)
 	judged(&h, LIN_NO, "nobody has that port");
 	m->ports = 3;
 	judged(&h, LIN_YES, "one of the ports in use, the other agent full");
+	h.ops[2].status = m->status = REG_NO_CAPACITY;
+	judged(&h, LIN_NO, "there is a free slot");
+	h.world.slots[1] = 1;
+	judged(&h, LIN_YES, "there is none");
+	h.ops[2].status = m->status = REG_PORT_CONFLICT;
+	m->ports = 2;
+	judged(&h, LIN_NO, "there is none, and no port is the reason");
+	h.world.slots[1] = 2, m->ports = 3;
 	move(&h, 12, 14, LIN_ABORT, 2, REG_OK);
 	judged(&h, LIN_NO, "the other agent has room");
 	(void)refuse(&h, 15, 22, 4, REG_NAME_EXISTS, handle(1));
