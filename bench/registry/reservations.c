@@ -265,7 +265,7 @@ const struct subject subject_full = {
 };
 
 const struct subject subject_full_cold = {
-	RESERVATION("full_cold", full, "full, with 4096 leases in turn"),
+	RESERVATION("full_cold", full, "full, with 2048 leases in turn"),
 	.ring = RING_MAX,
 };
 

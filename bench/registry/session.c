@@ -29,7 +29,7 @@ static uint32_t ring_of(const struct world *world, const struct lane *lane)
 	if (subject->unit)
 		return subject->ring;
 	/* what does not scan fills more, where there is room */
-	if (subject->arena && subject->ring && (world->slots - world->fill) < 3 * subject->ring / 2)
+	if (subject->arena && subject->ring && (world->slots - world->fill) < 3 * subject->ring)
 		return share;
 	return subject->arena && subject->ring		? subject->ring
 	       : subject->ring && subject->ring < share ? subject->ring

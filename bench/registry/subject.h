@@ -15,7 +15,7 @@
 
 enum {
 	SEATS_MAX = 16,	 /* processes of a case */
-	RING_MAX = 4096, /* leases of one process */
+	RING_MAX = 2048, /* leases of one process */
 	UNIT_MAX = 1000, /* members of a batch */
 	PREPARED = 256,	 /* requests that are ready before the clock starts */
 };

@@ -12,7 +12,7 @@ TITLES = {
     "cas_contended": "CAS pair, one line for all",
     "slot": "slot decision alone",
     "full": "full reserve + abort",
-    "full_cold": "full, 4096 leases in turn",
+    "full_cold": "full, 2048 leases in turn",
     "life": "reserve … commit, stop … stopped",
     "stripes_slot": "prototype: level bitmaps, slot",
     "stripes_full": "prototype with name and record",

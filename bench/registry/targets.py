@@ -33,8 +33,8 @@ NOTES = (
     ("scale_2_uniform", "scale_2_of_private with these"),
     ("scale_2_slot", "as scale_2_of_private, for the slot alone"),
     ("contended_cas_pair_vs_cas", "what a CAS pair costs when two processes share the word"),
-    ("full_cold_vs_full_1000", "a full pair with 4,096 leases in turn over one with 256"),
-    ("growth_10k_cold", "growth_10k with 4,096 leases in turn"),
+    ("full_cold_vs_full_1000", "a full pair with 2,048 leases in turn over one with 256"),
+    ("growth_10k_cold", "growth_10k with 2,048 leases in turn"),
     ("adversarial_foreign_vs_p50", "adversarial, two processes, each releasing what the other one reserved"),
     ("gang1000_member_vs_single", "a member of a gang of 1,000 over a single reserve"),
 )
