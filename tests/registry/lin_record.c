@@ -28,6 +28,7 @@ struct worker {
 /* ---- other orders ---- */
 static _Thread_local uint64_t stir_random = 1;
 static _Thread_local uint32_t stir_percent;
+static _Thread_local uint32_t stir_nap = 60000; /* ns at most */
 
 /* At a named step between two shared writes: let others in between. */
 static void stir(const char *name)
@@ -59,7 +60,7 @@ static void tick_next(void)
 
 static void on_tick(int sig)
 {
-	struct timespec nap = {.tv_nsec = 1000 + rig_below(&stir_random, 60000)};
+	struct timespec nap = {.tv_nsec = 1000 + rig_below(&stir_random, stir_nap)};
 	int saved = errno;
 
 	(void)sig;
@@ -316,6 +317,8 @@ void rec_worker(struct rec_shared *shared, struct reg_self *me, uint32_t no)
 		(void)rig_random(&w.random);
 		stir_percent = shared->round.stir;
 		tick_on = shared->round.ticks;
+		/* one of them slowly, so that the others get on beside one call of his */
+		stir_nap = shared->round.slow == no ? 1000000 : 60000;
 		rig_barrier_wait(&shared->barrier, REC_WORKERS + 1);
 		tick_next();
 		while (no < shared->round.workers && w.log->count < shared->round.ops)
@@ -346,6 +349,7 @@ static void make_round(struct rec_round *round, uint64_t seed)
 				    .gangs = rig_below(&random, 3) == 0,
 				    .scrubs = rig_below(&random, 2),
 				    .ticks = rig_below(&random, 2),
+				    .slow = rig_below(&random, 2 * REC_WORKERS),
 				    .stir = 10 + rig_below(&random, 50)};
 	round->world.agents = (uint8_t)(2 + rig_below(&random, LIN_AGENTS - 1));
 	for (uint32_t a = 0; a < round->world.agents; a++) {

@@ -17,6 +17,7 @@ struct rec_round {
 	uint32_t names, rids, ports;
 	bool gangs, scrubs;
 	bool ticks;    /* workers are interrupted at any instruction */
+	uint32_t slow; /* this worker is interrupted for longer; REC_WORKERS and more: nobody */
 	uint32_t stir; /* of 100 passes of a failpoint so many give way to others */
 };
 
