@@ -31,7 +31,7 @@ from harness import (
 
 # Steps of the registry that a worker passes within a call. It also reaps the dead before and after calls, where its death breaks
 # none, and adopts nothing.
-IN_A_CALL = ("reserve", "starting", "commit", "abort", "undo", "stop", "exited", "update")
+IN_A_CALL = ("reserve", "batch", "starting", "commit", "abort", "undo", "stop", "exited", "update")
 
 
 class Failpoints(StackTest):
