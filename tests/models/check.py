@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Every interleaving within bounds, by spin: check.py slot|grace. The protocol as it is must have no error, each broken variant must
+"""Every interleaving within bounds, by spin: check.py slot|grace|batch. The protocol as it is must have no error, each broken variant must
 have one, so that the search is known to see it. Bounds and states are printed; FSB_LONG=1 adds the large ones."""
 import os
 import re
@@ -47,6 +47,22 @@ MODELS = {
             "INDEX_FIRST": "WORKERS=2 INDEXES=1 SCRUBS=0 DEATHS=2",
             "NO_SLOT_GENERATION": "COMMANDS WORKERS=2 DEATHS=0",
             "NO_RECORD_GENERATION": AGENT + " DEATHS=0",
+        },
+    },
+    "batch": {
+        "short": {
+            "a head and a member": "MEMBERS=1 SINGLES=2",
+            "two members": "MEMBERS=2",
+        },
+        "long": {
+            "two lookers": "MEMBERS=1 LOOKERS=2",
+        },
+        "broken": {
+            "HEAD_NO_GENERATION": "MEMBERS=1",
+            "MARK_LATE": "MEMBERS=1",
+            "NO_SHOW": "MEMBERS=1",
+            "LOOKER_STORES": "MEMBERS=1",
+            "NO_SECOND_LOOK": "MEMBERS=1",
         },
     },
     "grace": {
@@ -102,7 +118,7 @@ def search(model, bounds, optimise):
 
 def main():
     if len(sys.argv) != 2 or sys.argv[1] not in MODELS:
-        print("usage: check.py slot|grace", file=sys.stderr)
+        print("usage: check.py slot|grace|batch", file=sys.stderr)
         return 2
     model, wrong, begun = sys.argv[1], 0, time.monotonic()
     cases = [(name, bounds, False) for name, bounds in MODELS[model]["short"].items()]
