@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "daemon.h"
+#include "registry/inspect.h"
 
 static void epoch_path(struct rd_daemon *d, char *buf, size_t size)
 {
@@ -75,15 +76,49 @@ static int make(struct rd_daemon *d)
 	return RD_EXIT_OK;
 }
 
+/* By another live process, of this build or of one with another layout. */
+static bool is_owned(const char *path)
+{
+	struct reg_inspect_header header = {0};
+	struct reg_inspect *ins;
+
+	if (reg_inspect_open(path, &ins))
+		return false;
+	reg_inspect_header(ins, &header);
+	reg_inspect_close(ins);
+	return header.owned;
+}
+
+/* To a name that nothing has: what was put aside before stays, too. */
+static int move_away(const char *path, char *bad, size_t size)
+{
+	int64_t now = clock_unix_ns() / (int64_t)NS_PER_S;
+
+	for (int n = 0; n < 1000; n++) {
+		if ((size_t)snprintf(bad, size, "%s.bad-%" PRId64 "-%d", path, now, n) >= size)
+			return -ENAMETOOLONG;
+		if (!renameat2(AT_FDCWD, path, AT_FDCWD, bad, RENAME_NOREPLACE))
+			return 0;
+		if (errno != EEXIST)
+			return -errno;
+	}
+	return -EEXIST;
+}
+
 static int quarantine(struct rd_daemon *d, enum reg_status why)
 {
 	char bad[PATH_MAX];
+	int rc;
 
-	snprintf(bad, sizeof(bad), "%s.bad-%" PRId64, d->options->arena,
-		 clock_unix_ns() / (int64_t)NS_PER_S);
-	if (rename(d->options->arena, bad) < 0) {
+	if (is_owned(d->options->arena)) {
+		log_error("bad arena left alone: another fsb-registryd serves it", "path=%s err=%s",
+			  d->options->arena, reg_status_text(why));
+		return RD_EXIT_ARENA;
+	}
+	rc = move_away(d->options->arena, bad, sizeof(bad));
+	if (rc) {
 		log_error("bad arena not moved away", "path=%s err=%s errno=%d", d->options->arena,
-			  reg_status_text(why), errno);
+			  reg_status_text(why), -rc);
 		return RD_EXIT_FAILED;
 	}
 	log_error("arena quarantined", "path=%s kept_as=%s err=%s", d->options->arena, bad,

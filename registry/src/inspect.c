@@ -143,14 +143,13 @@ static void find_pages(struct reg_inspect *ins)
 
 bool ins_refresh(struct reg_inspect *ins)
 {
+	ins->geo.fd = ins->fd; /* F_GETLK asks and takes nothing */
+	ins->live = ins->owned = reg__byte_locked(&ins->geo, REG_LOCK_OWNER);
 	if (!ins->geo.bytes)
 		return true;
 	find_pages(ins);
 	if (ins->map_bytes >= sizeof(ins->hdr))
 		ins_copy(ins, 0, &ins->hdr, sizeof(ins->hdr));
-	ins->geo.fd = ins->fd; /* F_GETLK asks and takes nothing */
-	ins->owned = reg__byte_locked(&ins->geo, REG_LOCK_OWNER);
-	ins->live = ins->owned;
 	for (uint32_t i = 0; i < REG_PARTICIPANTS_MAX; i++) {
 		uint64_t off = ins_at(ins, REGION_PARTS, (uint64_t)i * sizeof(struct reg_part));
 

@@ -141,35 +141,137 @@ static void test_quarantine_garbage(void **state)
 	assert_int_equal(fixture_end(f, pid, SIGTERM), 0);
 }
 
-/* A real arena with one flipped byte in its header, and one that was cut. A later arena has a later
- * epoch. */
+/* ---- a damaged header: put aside as it is, and a new arena with a later epoch ---- */
+
+struct damage {
+	const char *name;
+	off_t at; /* a byte of the header; -1: cut to len instead */
+	off_t len;
+};
+
+/* By the layout: magic, version, stamp, total size, instance, each limit, first and last region. */
+static const struct damage damages[] = {
+	{"magic", 0, 0},
+	{"version", 8, 0},
+	{"stamp", 16, 0},
+	{"total size", 24, 0},
+	{"instance", 40, 0},
+	{"agents", 81, 0},
+	{"sandboxes", 85, 0},
+	{"pools", 89, 0},
+	{"images", 93, 0},
+	{"unlimited slots", 97, 0},
+	{"first region", 104, 0},
+	{"a later region", 400, 0},
+	{"cut to its header", -1, 4096},
+	{"cut to nothing", -1, 0},
+};
+
+static char *content(const char *path, size_t *ret_len)
+{
+	size_t len = 1 << 20; /* everything that the daemon has written by then lies before */
+	char *bytes = calloc(1, len);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	assert_non_null(bytes);
+	assert_true(fd >= 0);
+	n = pread(fd, bytes, len, 0);
+	assert_true(n >= 0);
+	close(fd);
+	*ret_len = (size_t)n;
+	return bytes;
+}
+
+static void damage(const char *path, const struct damage *d)
+{
+	char byte;
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	if (d->at < 0) {
+		assert_int_equal(ftruncate(fd, d->len), 0);
+	} else {
+		assert_int_equal(pread(fd, &byte, 1, d->at), 1);
+		byte = (char)(byte ^ 0x40);
+		assert_int_equal(pwrite(fd, &byte, 1, d->at), 1);
+	}
+	close(fd);
+}
+
+/* The one file that was put aside, exactly as it was; removed. */
+static void check_kept(struct fixture *f, const char *before, size_t len)
+{
+	char pattern[128], *after;
+	size_t after_len;
+	glob_t found;
+
+	snprintf(pattern, sizeof(pattern), "%s.bad-*", f->arena);
+	assert_int_equal(glob(pattern, 0, NULL, &found), 0);
+	assert_int_equal(found.gl_pathc, 1);
+	after = content(found.gl_pathv[0], &after_len);
+	assert_int_equal(after_len, len);
+	assert_memory_equal(after, before, len);
+	assert_int_equal(unlink(found.gl_pathv[0]), 0);
+	free(after);
+	globfree(&found);
+}
+
 static void test_quarantine_damaged(void **state)
 {
 	struct fixture *f = *state;
-	uint64_t epoch;
 	pid_t pid = start(f);
-	char byte;
-	int fd;
+	uint64_t epoch = reg_epoch(f->reg);
 
-	epoch = reg_epoch(f->reg);
 	assert_int_equal(fixture_end(f, pid, SIGTERM), 0);
 	fixture_detach_arena(f);
-	fd = open(f->arena, O_RDWR | O_CLOEXEC);
-	assert_int_equal(pread(fd, &byte, 1, 9), 1);
-	byte = (char)(byte ^ 0x40);
-	assert_int_equal(pwrite(fd, &byte, 1, 9), 1);
-	close(fd);
-	pid = start(f);
-	assert_int_equal(count_bad(f), 1);
-	assert_true(reg_epoch(f->reg) > epoch);
-	assert_int_equal(fixture_end(f, pid, SIGTERM), 0);
-	fixture_detach_arena(f);
+	for (size_t i = 0; i < sizeof(damages) / sizeof(damages[0]); i++) {
+		size_t len;
+		char *before;
 
-	sleep(1); /* the quarantined file's name has seconds */
-	assert_int_equal(truncate(f->arena, 8192), 0);
-	pid = start(f);
-	assert_int_equal(count_bad(f), 2);
-	assert_int_equal(fixture_end(f, pid, SIGTERM), 0);
+		print_message("damage: %s\n", damages[i].name);
+		damage(f->arena, &damages[i]);
+		before = content(f->arena, &len);
+		pid = start(f);
+		check_kept(f, before, len);
+		free(before);
+		assert_true(reg_epoch(f->reg) > epoch);
+		epoch = reg_epoch(f->reg);
+		assert_int_equal(fixture_end(f, pid, SIGTERM), 0);
+		fixture_detach_arena(f);
+	}
+}
+
+/* Two within a second: each is kept. */
+static void test_quarantine_twice(void **state)
+{
+	struct fixture *f = *state;
+
+	for (int i = 1; i <= 3; i++) {
+		pid_t pid;
+
+		assert_int_equal(io_write_file_atomic(AT_FDCWD, f->arena, "junk", 4, 0600, 0), 0);
+		pid = start(f);
+		assert_int_equal(count_bad(f), i);
+		assert_int_equal(fixture_end(f, pid, SIGTERM), 0);
+		fixture_detach_arena(f);
+	}
+}
+
+/* A header that looks bad belongs to somebody who lives (another build, or it was damaged under
+ * him): it is not taken away from him. */
+static void test_no_quarantine_of_owned(void **state)
+{
+	struct fixture *f = *state;
+	const struct damage stamp = {"stamp", 16, 0};
+	pid_t first = start(f);
+
+	damage(f->arena, &stamp);
+	assert_int_equal(fixture_wait(f, start_with(f, NULL), 10 * NS_PER_S), 3);
+	assert_int_equal(count_bad(f), 0);
+	assert_true(reg_is_current(f->reg));
+	damage(f->arena, &stamp); /* as it was */
+	assert_int_equal(fixture_end(f, first, SIGTERM), 0);
 }
 
 static void test_removed_arena(void **state)
@@ -320,6 +422,8 @@ int main(void)
 		TEST(test_reattach),
 		TEST(test_quarantine_garbage),
 		TEST(test_quarantine_damaged),
+		TEST(test_quarantine_twice),
+		TEST(test_no_quarantine_of_owned),
 		TEST(test_removed_arena),
 		TEST(test_reap_reserved),
 		TEST(test_reap_started_without_agent),
