@@ -243,6 +243,8 @@ enum reg_status reg__cell_take(struct reg_self *me, enum reg_cells_kind kind, un
 		if (take_unit(me, kind, *ret_idx, state, record, ret_word))
 			return REG_OK;
 	}
+	if (kind == CELLS_RECORDS || kind >= CELLS_BLOB0) /* those that have a magazine */
+		reg__count(me, REG_COUNT_MAGAZINE_MISS);
 	st = take_by_hint(me, kind, state, record, ret_idx, ret_word);
 	if (st == REG_STALE)
 		st = take_by_word(me, kind, state, record, ret_idx, ret_word);

@@ -257,8 +257,10 @@ enum reg_status reg_synchronize(struct reg_self *me, uint64_t timeout_ns)
 		/* acquire [Q3]: pairs with serve */
 		uint32_t seen = atomic_load_explicit(&reg->hdr->gp_served, memory_order_acquire);
 
-		if (reg__grace_done(reg, number))
+		if (reg__grace_done(reg, number)) {
+			reg__count(me, REG_COUNT_GRACE_PERIOD);
 			return REG_OK;
+		}
 		spent = clock_mono_ns() - begun;
 		if (spent >= timeout_ns)
 			return REG_TIMEOUT;

@@ -75,6 +75,7 @@ void reg__retire_time(struct reg_self *me, uint32_t entry, uint64_t number)
 	/* release [T1]: pairs with reg__retire_drain */
 	atomic_store_explicit(&e->what, retire_with_owner(what, CELL_OWNER_NONE),
 			      memory_order_release);
+	reg__count(me, REG_COUNT_RETIRED);
 	(void)FAILPOINT("retire.timed");
 }
 
@@ -158,6 +159,7 @@ uint32_t reg__retire_drain(struct reg_self *me)
 		entry_free(e);
 		n++;
 	}
+	reg__count_add(me, REG_COUNT_RECLAIMED, n);
 	return n;
 }
 

@@ -145,6 +145,25 @@ static void test_since_join(void **state)
 	(void)reg_leave(next);
 }
 
+/* What administration counts: an agent goes, and its row with its pool. */
+static void test_reclaimed(void **state)
+{
+	struct rig *rig = *state;
+	struct reg_sweep_result result;
+	struct reg_counters c;
+
+	CHECK_OK(reg_agent_remove(rig->me, rig_agent(rig, "agent", 1)));
+	for (int i = 0; i < 2; i++) {
+		CHECK_OK(reg_sweep(rig->me, &result));
+		CHECK_OK(reg_synchronize(rig->me, UINT64_C(5000000000)));
+	}
+	CHECK_OK(reg_sweep(rig->me, &result));
+	reg_counters_get(rig->reg, &c);
+	CHECK_EQ(c.count[REG_COUNT_GRACE_PERIOD], 2);
+	CHECK_EQ(c.count[REG_COUNT_RETIRED], 2);
+	CHECK_EQ(c.count[REG_COUNT_RECLAIMED], 2);
+}
+
 /* From 50 ns to 60 s within an eighth, several participants merged. */
 static void test_histogram_range(void **state)
 {
@@ -205,6 +224,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_refusals, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_never_down, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_since_join, rig_setup, rig_teardown),
+		cmocka_unit_test_setup_teardown(test_reclaimed, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_histogram_range, rig_setup, rig_teardown),
 		cmocka_unit_test_setup_teardown(test_histogram_quantiles, rig_setup, rig_teardown),
 	};

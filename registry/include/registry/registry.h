@@ -593,10 +593,10 @@ enum reg_status reg_store_forgotten(struct reg_self *me, reg_sandbox_id sandbox)
 	X(STEAL, "steals", "placements found in another worker's part")                            \
 	X(PASS, "authoritative_passes", "passes over the slot words")                              \
 	X(MEMO_REFUSED, "memo_refusals", "searches that ended at a remembered full pool")          \
-	X(INDEX_RETRY, "index_retries", "keys that met another inserter of the same key")          \
 	X(MAGAZINE_MISS, "magazine_misses", "units taken from the common stock")                   \
 	X(GANG_WAIT, "gang_waits", "batches that waited for another one of their pool")            \
-	X(GRACE_PERIOD, "grace_periods", "arena-wide grace periods that were waited for")          \
+	X(GRACE_PERIOD, "grace_periods",                                                           \
+	  "arena-wide grace periods that were waited for to their end")                            \
 	X(RETIRED, "retired", "things taken out of use, to be freed after a grace period")         \
 	X(RECLAIMED, "reclaimed", "things freed after their grace period")                         \
 	X(REAPED, "participants_reaped", "dead participants whose holdings were taken back")       \
