@@ -222,7 +222,8 @@ bool reg_next(struct reg_self *me, uint32_t *cursor, const char *ns, struct reg_
 		/* relaxed: reg_view looks again */
 		uint64_t w = word ? atomic_load_explicit(word, memory_order_relaxed) : 0;
 
-		if (!rec_state_visible(word_state(w)))
+		if (!rec_state_visible(word_state(w)) &&
+		    !(word_state(w) == REG_CLAIMED && rec_flags(w) & REC_GANG))
 			continue;
 		if (reg_view(me, (reg_sandbox_id){idx, word_gen(w)}, ret) ||
 		    !rec_state_visible(ret->state))

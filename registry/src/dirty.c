@@ -95,8 +95,9 @@ static uint32_t take_word(struct reg_self *me, uint32_t w, uint64_t mask, reg_sa
 			(void)atomic_load_explicit(&rec->revision, memory_order_seq_cst);
 		atomic_fetch_and_explicit(&bits(me->reg, REGION_URGENT)[w], ~bit,
 					  memory_order_relaxed); /* hint of order */
-		/* relaxed: reg_store_begin looks again */
-		uint64_t v = word ? atomic_load_explicit(word, memory_order_relaxed) : 0;
+		/* seq_cst [D3]: pairs with member_show, which changes the word before it finds the
+		 * bit set; else reg_store_begin looks again */
+		uint64_t v = word ? atomic_load_explicit(word, memory_order_seq_cst) : 0;
 
 		if (!word_state(v) || word_state(v) == REG_CLAIMED)
 			continue; /* gone before its turn; a teardown that leaves something marks

@@ -16,6 +16,12 @@
 	X("reserve.placed")                                                                        \
 	X("reserve.port-claimed")                                                                  \
 	X("reserve.published")                                                                     \
+	X("batch.admitted")                                                                        \
+	X("batch.placed")                                                                          \
+	X("batch.member-marked")                                                                   \
+	X("batch.head-published")                                                                  \
+	X("batch.member-shown")                                                                    \
+	X("batch.undone")                                                                          \
 	X("starting.done")                                                                         \
 	X("commit.slot-busy")                                                                      \
 	X("commit.done")                                                                           \

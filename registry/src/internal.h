@@ -108,6 +108,7 @@ struct reg_self {
 	uint32_t rotor;				 /* spreads ties */
 	uint64_t *excluded; /* bitmap of agents whose ports conflict, agent_words long */
 	struct reg_full_memo memo[FULL_MEMOS];
+	uint64_t gang_given_up; /* admission word under which a gang was waited for in vain */
 	struct reg_pool_memo pool_memo[NAME_MEMOS];
 	struct reg_image_memo image_memo[NAME_MEMOS];
 	/* administration: a bit per row; and where the sweep of images goes on */
@@ -444,7 +445,11 @@ bool reg__rec_is(const struct reg *reg, reg_sandbox_id id, struct reg_rec **ret_
 		 uint64_t *ret_value);
 /* The lines that reg__rec_new will probably write, on their way while the caller does other things.
  */
-void reg__rec_prefetch(const struct reg_self *me, const struct reg_request *req);
+void reg__rec_prefetch(const struct reg_self *me, const struct reg_request *req, uint32_t idx);
+/* The same in two steps: taken, and filled (undone when that fails). */
+enum reg_status reg__rec_take(struct reg_self *me, reg_sandbox_id *ret);
+enum reg_status reg__rec_fill(struct reg_self *me, const struct reg_want *want, uint32_t pool,
+			      int64_t generation, reg_sandbox_id id);
 enum reg_status reg__rec_new(struct reg_self *me, const struct reg_want *want, uint32_t pool,
 			     int64_t generation, reg_sandbox_id *ret);
 /* A record CLAIMED by me: everything that it holds is taken back. Idempotent: a reaper may repeat
@@ -460,6 +465,36 @@ void reg__unplace(struct reg_self *me, uint32_t idx, struct reg_rec *rec, uint32
 void reg__changing(struct reg_self *me, uint32_t idx);
 /* After each visible change: revision, dirty bit, watchers. */
 void reg__changed(struct reg_self *me, uint32_t idx, struct reg_rec *rec);
+
+/* ---- reserve.c ---- */
+/* The lengths, when all is within its limits. */
+enum reg_status reg__request_check(const struct reg_request *req, struct reg_want *ret);
+/* A key for ret->sandbox, which is CLAIMED and filled; when another one has it, that one's handle
+ * takes its place. */
+enum reg_status reg__request_claim(struct reg *reg, const struct reg_want *want,
+				   struct reg_lease *ret);
+enum reg_status reg__name_claim(struct reg *reg, const struct reg_want *want,
+				struct reg_lease *ret);
+/* Placement of one that is alone: a gang's passing claims refuse nobody. */
+enum reg_status reg__place_single(struct reg_self *me, uint32_t pool, uint32_t image,
+				  struct reg_lease *ret);
+/* The rows under whose numbers it was placed are the rows of these names still. */
+bool reg__rows_stand(const struct reg *reg, struct reg_row pool, struct reg_row image);
+/* All of a reservation but its publication. */
+enum reg_status reg__reserve_hidden(struct reg_self *me, const struct reg_request *req,
+				    struct reg_lease *ret);
+void reg__publish(struct reg_self *me, const struct reg_lease *lease);
+/* Counts a refusal; pool REG_NIL: of none. */
+void reg__refused(struct reg_self *me, uint32_t pool, enum reg_status st);
+
+/* ---- batch.c ---- */
+/* Who places a gang in that pool, as a number for the next one. */
+uint64_t reg__gang_look(const struct reg_self *me, uint32_t pool);
+/* After a refusal: placed again when a gang was at work since that look. */
+enum reg_status reg__place_admitted(struct reg_self *me, uint32_t pool, uint32_t image,
+				    uint64_t before, enum reg_status refusal,
+				    struct reg_lease *ret);
+void reg__gangs_reap(struct reg *reg, uint32_t dead);
 
 /* ---- dirty.c ---- */
 uint64_t reg__coarse_ns(void); /* CLOCK_MONOTONIC, to its tick */

@@ -199,6 +199,7 @@ struct reg_pool {
 	a64 full;      /* seq << 1 | active: word.h */
 	a64 moves;     /* grows when administration makes room: what was known of loads is void */
 	a64 lows_used; /* bit per row of low that was ever used; only grows */
+	a64 gang;      /* who places a gang here: word.h */
 	/* by home: a load made there by somebody who does not live there, and the stripe: homes.c
 	 */
 	_Alignas(REG_LINE) a32 foreign[REG_HOMES];
@@ -251,7 +252,8 @@ struct reg_rec {
 	uint64_t id[8];
 	uint64_t request_id[16];
 	uint64_t name[32];
-	uint64_t text[82]; /* spec and image reference, when both fit */
+	uint64_t head;	   /* of a member of a gang: record and generation */
+	uint64_t text[81]; /* spec and image reference, when both fit */
 };
 _Static_assert(sizeof(struct reg_rec) % REG_LINE == 0, "records start on a cache line");
 

@@ -265,6 +265,7 @@ void reg__reap_holdings(struct reg_self *me, uint32_t idx,
 			(void)reg__agent_heal(me->reg, a);
 	}
 	(void)FAILPOINT("reap.slots-done");
+	reg__gangs_reap(me->reg, idx);
 	reap_blobs(&r);
 	reg__retire_reap(me, idx);
 	reg__rows_reap(me, idx);

@@ -120,6 +120,33 @@ uint32_t reg__rec_ports(const struct reg_rec *rec, uint16_t *ret)
 	return n;
 }
 
+/*
+ * A member of a gang whose head is visible is visible as well; who finds that writes it down, so
+ * that everything else goes on as with any RESERVED one. The head cannot be given back before its
+ * owner has done the same for each member.
+ */
+static uint64_t member_shown(const struct reg *reg, const struct reg_rec *rec, a64 *word,
+			     uint64_t w)
+{
+	uint64_t next, head;
+	a64 *at;
+
+	while (!rec_to_shown(w, &next)) {
+		head = word_of(&rec->head);
+		at = reg__cell(reg, CELLS_RECORDS, head_idx(head));
+		/* acquire [R1]: the head's publication, which is the whole gang's */
+		uint64_t h = at ? atomic_load_explicit(at, memory_order_acquire) : 0;
+
+		if (!rec_state_visible(word_state(h)) || word_gen(h) != head_gen(head))
+			return w;
+		/* acq_rel [R1]: by its owner or by us; fails when it was done or taken back */
+		if (atomic_compare_exchange_strong_explicit(word, &w, next, memory_order_acq_rel,
+							    memory_order_acquire))
+			return next;
+	}
+	return w;
+}
+
 bool reg__rec_is(const struct reg *reg, reg_sandbox_id id, struct reg_rec **ret_rec, a64 **ret_word,
 		 uint64_t *ret_value)
 {
@@ -129,6 +156,8 @@ bool reg__rec_is(const struct reg *reg, reg_sandbox_id id, struct reg_rec **ret_
 		return false;
 	/* acquire [R1]: pairs with the transitions; what they published */
 	*ret_value = atomic_load_explicit(*ret_word, memory_order_acquire);
+	if (__builtin_expect(word_state(*ret_value) == REG_CLAIMED, 0))
+		*ret_value = member_shown(reg, *ret_rec, *ret_word, *ret_value);
 	return word_state(*ret_value) && word_gen(*ret_value) == id.gen;
 }
 
@@ -258,9 +287,8 @@ void reg__undo_prefetch(const struct reg *reg, const struct reg_lease *lease)
 	reg__index_prefetch(reg, INDEX_REQUESTS, word_of(&rec->request_key_hash));
 }
 
-void reg__rec_prefetch(const struct reg_self *me, const struct reg_request *req)
+void reg__rec_prefetch(const struct reg_self *me, const struct reg_request *req, uint32_t idx)
 {
-	uint32_t idx = reg__cell_next(me, CELLS_RECORDS);
 	const struct reg_rec *rec = reg__rec(me->reg, idx);
 	uint32_t len = req->spec_len < sizeof(rec->text) ? req->spec_len : sizeof(rec->text);
 
@@ -277,9 +305,7 @@ void reg__rec_prefetch(const struct reg_self *me, const struct reg_request *req)
 		__builtin_prefetch((const char *)rec->text + at, 1);
 }
 
-/* A record CLAIMED by me and filled; nothing else refers to it yet. */
-enum reg_status reg__rec_new(struct reg_self *me, const struct reg_want *want, uint32_t pool,
-			     int64_t generation, reg_sandbox_id *ret)
+enum reg_status reg__rec_take(struct reg_self *me, reg_sandbox_id *ret)
 {
 	uint32_t idx;
 	uint64_t word;
@@ -289,18 +315,36 @@ enum reg_status reg__rec_new(struct reg_self *me, const struct reg_want *want, u
 	if (st)
 		return st;
 	(void)FAILPOINT("reserve.record-claimed");
-	struct reg_rec *rec = reg__rec(me->reg, idx);
-	reg_sandbox_id id = {idx, word_gen(word)};
+	*ret = (reg_sandbox_id){idx, word_gen(word)};
+	return REG_OK;
+}
+
+enum reg_status reg__rec_fill(struct reg_self *me, const struct reg_want *want, uint32_t pool,
+			      int64_t generation, reg_sandbox_id id)
+{
+	struct reg_rec *rec = reg__rec(me->reg, id.idx);
+	enum reg_status st;
 
 	fill(rec, want, pool, id.gen, generation);
 	st = blobs_in(me, id, rec, want);
-	if (st) {
-		reg__undo(me, idx);
-		return st;
-	}
-	(void)FAILPOINT("reserve.record-filled");
-	*ret = id;
-	return REG_OK;
+	if (st)
+		reg__undo(me, id.idx);
+	else
+		(void)FAILPOINT("reserve.record-filled");
+	return st;
+}
+
+enum reg_status reg__rec_new(struct reg_self *me, const struct reg_want *want, uint32_t pool,
+			     int64_t generation, reg_sandbox_id *ret)
+{
+	reg_sandbox_id id;
+	enum reg_status st = reg__rec_take(me, &id);
+
+	if (!st)
+		st = reg__rec_fill(me, want, pool, generation, id);
+	if (!st)
+		*ret = id;
+	return st;
 }
 
 /*

@@ -28,7 +28,7 @@ static bool ports_valid(const struct reg_request *req)
 	return true;
 }
 
-static enum reg_status request_check(const struct reg_request *req, struct reg_want *ret)
+enum reg_status reg__request_check(const struct reg_request *req, struct reg_want *ret)
 {
 	uint32_t pool_len;
 
@@ -82,31 +82,34 @@ static enum reg_status name_taken(struct reg *reg, const struct reg_hit *other)
 	return REG_NAME_EXISTS;
 }
 
-/* Request id, then name: a repeat of the same request is told so, and not that its name exists. */
-static enum reg_status keys_claim(struct reg *reg, const struct reg_want *want,
-				  struct reg_lease *ret)
+enum reg_status reg__request_claim(struct reg *reg, const struct reg_want *want,
+				   struct reg_lease *ret)
 {
-	const struct reg_request *req = want->req;
+	struct reg_key key = {
+		.hash = want->request_hash, .a = want->req->ns, .b = want->req->request_id};
 	struct reg_hit other = {0};
-	struct reg_key key = {.a = req->ns};
 	enum reg_status st;
 
-	if (want->request_id_len) {
-		key.b = req->request_id;
-		key.hash = want->request_hash;
-		st = reg__index_insert(reg, INDEX_REQUESTS, &key, ret->sandbox.idx,
-				       ret->sandbox.gen, &other);
-		if (st == REG_NAME_EXISTS) {
-			ret->sandbox = (reg_sandbox_id){other.cell, other.gen};
-			return request_seen(reg, req, &other);
-		}
-		if (st)
-			return st;
-		(void)FAILPOINT("reserve.request-claimed");
+	if (!want->request_id_len)
+		return REG_OK;
+	st = reg__index_insert(reg, INDEX_REQUESTS, &key, ret->sandbox.idx, ret->sandbox.gen,
+			       &other);
+	if (st == REG_NAME_EXISTS) {
+		ret->sandbox = (reg_sandbox_id){other.cell, other.gen};
+		return request_seen(reg, want->req, &other);
 	}
-	key.b = req->name;
-	key.hash = want->name_hash;
-	st = reg__index_insert(reg, INDEX_NAMES, &key, ret->sandbox.idx, ret->sandbox.gen, &other);
+	if (!st)
+		(void)FAILPOINT("reserve.request-claimed");
+	return st;
+}
+
+enum reg_status reg__name_claim(struct reg *reg, const struct reg_want *want, struct reg_lease *ret)
+{
+	struct reg_key key = {.hash = want->name_hash, .a = want->req->ns, .b = want->req->name};
+	struct reg_hit other = {0};
+	enum reg_status st = reg__index_insert(reg, INDEX_NAMES, &key, ret->sandbox.idx,
+					       ret->sandbox.gen, &other);
+
 	if (st == REG_NAME_EXISTS) {
 		ret->sandbox = (reg_sandbox_id){other.cell, other.gen};
 		return name_taken(reg, &other);
@@ -116,9 +119,30 @@ static enum reg_status keys_claim(struct reg *reg, const struct reg_want *want,
 	return st;
 }
 
+void reg__refused(struct reg_self *me, uint32_t pool, enum reg_status st)
+{
+	struct reg_pool *row = reg__pool(me->reg, pool);
+
+	reg__count_refused(me, st);
+	if (row && (st == REG_NO_CAPACITY || st == REG_PORT_CONFLICT))
+		/* relaxed: a statistic */
+		atomic_fetch_add_explicit(&row->unmet, 1, memory_order_relaxed);
+}
+
+enum reg_status reg__place_single(struct reg_self *me, uint32_t pool, uint32_t image,
+				  struct reg_lease *ret)
+{
+	uint64_t gang = reg__gang_look(me, pool);
+	enum reg_status st = reg__place(me, pool, image, ret->sandbox.idx, ret);
+
+	if (st == REG_NO_CAPACITY || st == REG_PORT_CONFLICT)
+		st = reg__place_admitted(me, pool, image, gang, st, ret);
+	return st;
+}
+
 /* The rows under whose numbers it was placed are the rows of these names still; a sweep that comes
  * later finds the record. */
-static bool rows_stand(const struct reg *reg, struct reg_row pool, struct reg_row image)
+bool reg__rows_stand(const struct reg *reg, struct reg_row pool, struct reg_row image)
 {
 	return reg__row_stands(reg, CELLS_POOLS, pool) &&
 	       (image.idx == REG_NIL || reg__row_stands(reg, CELLS_IMAGES, image));
@@ -136,23 +160,30 @@ static enum reg_status reserve_try(struct reg_self *me, const struct reg_request
 	struct reg_want want;
 	enum reg_status st;
 
-	reg__rec_prefetch(me, req);
-	st = request_check(req, &want);
-	if (st)
+	reg__rec_prefetch(me, req, reg__cell_next(me, CELLS_RECORDS));
+	st = reg__request_check(req, &want);
+	if (!st && !reg__pool_of(me, req->ns, req->pool, &pool))
+		st = REG_NO_POOL;
+	if (st) {
+		reg__count_refused(me, st);
 		return st;
+	}
 	reg__want_keys(&want);
 	reg__index_prefetch(reg, INDEX_NAMES, want.name_hash);
 	if (want.request_id_len)
 		reg__index_prefetch(reg, INDEX_REQUESTS, want.request_hash);
-	if (!reg__pool_of(me, req->ns, req->pool, &pool))
-		return REG_NO_POOL;
 	if (!reg__image_of(me, req->image, &image))
 		image.idx = REG_NIL;
 	st = reg__rec_new(me, &want, pool.idx, 1, &lease.sandbox);
-	if (st)
+	if (st) {
+		reg__count_refused(me, st);
 		return st;
+	}
 	idx = lease.sandbox.idx;
-	st = keys_claim(reg, &want, &lease);
+	/* in this order: a repeat of the same request is told so, and not that its name exists */
+	st = reg__request_claim(reg, &want, &lease);
+	if (!st)
+		st = reg__name_claim(reg, &want, &lease);
 #ifdef REG_BROKEN_PUBLISH_FIRST /* what the linearisability test has to find: seen without a slot  \
 				 */
 	if (!st)
@@ -164,15 +195,13 @@ static enum reg_status reserve_try(struct reg_self *me, const struct reg_request
 			memory_order_release);
 #endif
 	if (!st)
-		st = reg__place(me, pool.idx, image.idx, idx, &lease);
-	if (!st && !rows_stand(reg, pool, image))
+		st = reg__place_single(me, pool.idx, image.idx, &lease);
+	if (!st && !reg__rows_stand(reg, pool, image))
 		st = REG_CONFLICT;
 	if (st) {
 		reg__undo(me, idx);
-		if (st == REG_NO_CAPACITY || st == REG_PORT_CONFLICT)
-			/* relaxed: a statistic */
-			atomic_fetch_add_explicit(&reg__pool(reg, pool.idx)->unmet, 1,
-						  memory_order_relaxed);
+		if (st != REG_CONFLICT)
+			reg__refused(me, pool.idx, st);
 		if (st == REG_REQUEST_SEEN || st == REG_REQUEST_MISMATCH || st == REG_NAME_EXISTS ||
 		    st == REG_NAME_TERMINATING)
 			*ret = lease;
@@ -182,20 +211,18 @@ static enum reg_status reserve_try(struct reg_self *me, const struct reg_request
 	return REG_OK;
 }
 
-static enum reg_status reserve_hidden(struct reg_self *me, const struct reg_request *req,
-				      struct reg_lease *ret)
+enum reg_status reg__reserve_hidden(struct reg_self *me, const struct reg_request *req,
+				    struct reg_lease *ret)
 {
 	enum reg_status st;
 
 	do
 		st = reserve_try(me, req, ret);
 	while (st == REG_CONFLICT);
-	if (st)
-		reg__count_refused(me, st);
 	return st;
 }
 
-static void publish(struct reg_self *me, const struct reg_lease *lease)
+void reg__publish(struct reg_self *me, const struct reg_lease *lease)
 {
 	struct reg *reg = me->reg;
 	a64 *word = reg__cell(reg, CELLS_RECORDS, lease->sandbox.idx);
@@ -212,44 +239,11 @@ static void publish(struct reg_self *me, const struct reg_lease *lease)
 enum reg_status reg_reserve(struct reg_self *me, const struct reg_request *req,
 			    struct reg_lease *ret)
 {
-	enum reg_status st = reserve_hidden(me, req, ret);
+	enum reg_status st = reg__reserve_hidden(me, req, ret);
 
 	if (!st)
-		publish(me, ret);
+		reg__publish(me, ret);
 	return st;
-}
-
-enum reg_status reg_reserve_batch(struct reg_self *me, const struct reg_request *reqs, uint32_t n,
-				  bool all, struct reg_lease *ret_leases,
-				  enum reg_status *ret_status)
-{
-	enum reg_status first = REG_OK;
-	uint32_t ok = 0, done = 0, i;
-
-	for (; done < n; done++) {
-		ret_status[done] = reserve_hidden(me, &reqs[done], &ret_leases[done]);
-		if (!ret_status[done])
-			ok++;
-		else if (!first)
-			first = ret_status[done];
-		/* A repeat of the whole batch wants every first result. */
-		if (all && first && first != REG_REQUEST_SEEN) {
-			done++;
-			break;
-		}
-	}
-	if (all && first) {
-		for (i = done; i--;)
-			if (!ret_status[i])
-				reg__undo(me, ret_leases[i].sandbox.idx);
-		for (i = done; i < n; i++)
-			ret_status[i] = REG_OK;
-		return first;
-	}
-	for (i = 0; i < n; i++)
-		if (!ret_status[i])
-			publish(me, &ret_leases[i]);
-	return ok || !n ? REG_OK : first;
 }
 
 static bool lease_is(struct reg_self *me, const struct reg_lease *lease, struct reg_rec **ret_rec,

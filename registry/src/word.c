@@ -37,6 +37,24 @@ enum reg_status rec_to_committed(uint64_t w, uint32_t me, uint64_t *ret_next)
 	return REG_OK;
 }
 
+/* Holds everything; what its head becomes, it is. */
+enum reg_status rec_to_member(uint64_t w, uint32_t me, uint64_t *ret_next)
+{
+	if (word_state(w) != REG_CLAIMED || word_owner(w) != me || rec_flags(w))
+		return REG_BAD_STATE;
+	*ret_next = rec_move(w, REG_CLAIMED, me, REC_GANG);
+	return REG_OK;
+}
+
+/* Its head is visible: so is it, and whoever finds that out writes it down. */
+enum reg_status rec_to_shown(uint64_t w, uint64_t *ret_next)
+{
+	if (word_state(w) != REG_CLAIMED || rec_flags(w) != REC_GANG)
+		return REG_BAD_STATE;
+	*ret_next = rec_move(w, REG_RESERVED, word_owner(w), 0);
+	return REG_OK;
+}
+
 /* CLAIMED under the same owner: invisible, and its owner (or who reaps it) takes everything back.
  */
 enum reg_status rec_to_abort(uint64_t w, uint32_t me, uint64_t *ret_next)

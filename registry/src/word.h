@@ -62,6 +62,7 @@ enum {
 	REC_DELETING = 1,  /* a delete was asked for */
 	REC_EXPIRING = 2,  /* stopped because of its expiry */
 	REC_EXIT_SEEN = 4, /* exited before it was committed, or while it is being adopted */
+	REC_GANG = 8,	   /* CLAIMED: RESERVED as soon as its head is */
 };
 
 static inline unsigned int word_state(uint64_t w)
@@ -152,6 +153,8 @@ static inline bool rec_state_visible(unsigned int state)
  */
 enum reg_status rec_to_starting(uint64_t w, uint32_t me, uint64_t *ret_next);
 enum reg_status rec_to_committed(uint64_t w, uint32_t me, uint64_t *ret_next);
+enum reg_status rec_to_member(uint64_t w, uint32_t me, uint64_t *ret_next);
+enum reg_status rec_to_shown(uint64_t w, uint64_t *ret_next);
 enum reg_status rec_to_abort(uint64_t w, uint32_t me, uint64_t *ret_next);
 enum reg_status rec_to_stop(uint64_t w, enum reg_stop_reason reason, uint64_t *ret_next);
 enum reg_status rec_to_stopped(uint64_t w, uint32_t me, uint64_t *ret_next);
@@ -183,6 +186,38 @@ static inline uint32_t place_slot(uint64_t p)
 static inline uint32_t place_gen(uint64_t p)
 {
 	return BITS_GET(p, 30, GEN_WIDTH);
+}
+
+/* ---- a member's head: record 22 | generation 28 ---- */
+static inline uint64_t head_make(uint32_t idx, uint32_t gen)
+{
+	return BITS_PUT(idx, 0, CELL_RECORD_WIDTH) | BITS_PUT(gen, CELL_RECORD_WIDTH, GEN_WIDTH);
+}
+
+static inline uint32_t head_idx(uint64_t head)
+{
+	return BITS_GET(head, 0, CELL_RECORD_WIDTH);
+}
+
+static inline uint32_t head_gen(uint64_t head)
+{
+	return BITS_GET(head, CELL_RECORD_WIDTH, GEN_WIDTH);
+}
+
+/* ---- admission of gangs to a pool: number 48 | participant + 1 16 (0: nobody) ---- */
+static inline uint64_t gang_take(uint64_t w, uint32_t me)
+{
+	return ((w >> 16) + 1) << 16 | (me + 1);
+}
+
+static inline uint64_t gang_give(uint64_t w)
+{
+	return ((w >> 16) + 1) << 16;
+}
+
+static inline uint32_t gang_owner(uint64_t w)
+{
+	return (uint32_t)BITS_GET(w, 0, 16) - 1; /* UINT32_MAX: nobody */
 }
 
 /*

@@ -351,6 +351,7 @@ static void make_round(struct rec_round *round, uint64_t seed)
 				    .ticks = rig_below(&random, 2),
 				    .slow = rig_below(&random, 2 * REC_WORKERS),
 				    .stir = 10 + rig_below(&random, 50)};
+	round->world.gangs_at_once = true;
 	round->world.agents = (uint8_t)(2 + rig_below(&random, LIN_AGENTS - 1));
 	for (uint32_t a = 0; a < round->world.agents; a++) {
 		round->world.slots[a] =

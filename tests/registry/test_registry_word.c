@@ -186,6 +186,20 @@ static struct want want_abort(unsigned state, unsigned flags, uint32_t owner)
 	return (struct want){REG_OK, REG_CLAIMED, flags | REC_DELETING, ME, false};
 }
 
+static struct want want_member(unsigned state, unsigned flags, uint32_t owner)
+{
+	if (state != REG_CLAIMED || owner != ME || flags)
+		return REFUSED;
+	return (struct want){REG_OK, REG_CLAIMED, REC_GANG, ME, false};
+}
+
+static struct want want_shown(unsigned state, unsigned flags, uint32_t owner)
+{
+	if (state != REG_CLAIMED || flags != REC_GANG)
+		return REFUSED;
+	return (struct want){REG_OK, REG_RESERVED, 0, owner, false};
+}
+
 /* A slot is being found for it: others mark it only. */
 static bool adopting(unsigned state, uint32_t owner)
 {
@@ -278,6 +292,12 @@ static struct want want_unadopted(unsigned state, unsigned flags, uint32_t owner
 			     flags & REC_DELETING, CELL_OWNER_NONE, false};
 }
 
+static enum reg_status do_shown(uint64_t w, uint32_t me, uint64_t *next)
+{
+	(void)me;
+	return rec_to_shown(w, next);
+}
+
 static enum reg_status do_delete(uint64_t w, uint32_t me, uint64_t *next)
 {
 	(void)me;
@@ -316,6 +336,8 @@ static const struct transition {
 	{"starting", rec_to_starting, want_starting},
 	{"commit", rec_to_committed, want_commit},
 	{"abort", rec_to_abort, want_abort},
+	{"member", rec_to_member, want_member},
+	{"shown", do_shown, want_shown},
 	{"delete", do_delete, want_delete},
 	{"expire", do_expire, want_expire},
 	{"stopped", rec_to_stopped, want_stopped},

@@ -433,10 +433,20 @@ struct reg_sandbox_view {
 REG_USE enum reg_status reg_reserve(struct reg_self *me, const struct reg_request *req,
 				    struct reg_lease *ret);
 /*
- * n reservations that become visible together. all: either all or none; ret_status[i] then tells
- * which members stood in the way (REG_OK: this one did not, and is not held either), and a batch
- * whose first refusal is REG_REQUEST_SEEN is looked at to its end; otherwise as many as possible.
- * ret_leases and ret_status have n entries; REG_OK when at least one (all: every one) is reserved.
+ * n reservations in one pass. They become visible together, at the moment at which the first of
+ * them does: who finds one of them finds all.
+ *
+ * all: either all or none. ret_status[i] then tells which members stood in the way (REG_OK: this
+ * one did not, and is not held either), and a batch whose first refusal is REG_REQUEST_SEEN is
+ * looked at to its end, also when there is no room for it. Such batches of one pool are placed one
+ * behind another, so that of two that want too much together one succeeds; who waits does so for 10
+ * ms at most. They should name one pool.
+ *
+ * Not all: as many as possible, each as reg_reserve would have it after those before it.
+ *
+ * ret_leases and ret_status have n entries; REG_OK when at least one (all: every one) is reserved,
+ * else the status of the lowest member that was refused. Leases of refused members are as after
+ * reg_reserve. Lock free but for that wait.
  */
 REG_USE enum reg_status reg_reserve_batch(struct reg_self *me, const struct reg_request *reqs,
 					  uint32_t n, bool all, struct reg_lease *ret_leases,
