@@ -86,7 +86,8 @@ static void port_changed(struct reg *reg, uint32_t agent, uint32_t port, bool ma
 {
 	a64 *bits = row_of(reg, port, make);
 
-	if (bits)
+	/* a damaged placement may name no agent */
+	if (bits && agent < reg->max[CELLS_AGENTS])
 		(void)bit_settle(reg, bits, agent, port);
 }
 
