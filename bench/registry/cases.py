@@ -33,7 +33,7 @@ def thousand(quick, cores):
     """1,000 agents, half of them with the one image that is asked for: everything against everything."""
     many = sorted({1, 2, cores})
     lines = [world(1000, 50, "half")]
-    for subject in ("cas_private", "cas_contended", "slot", "full", "life", "stripes_slot", "stripes_full", "fast_scan"):
+    for subject in ("cas_private", "cas_contended", "slot", "full", "life", "stripes_slot", "stripes_full", "fast_scan", "scan_private"):
         lines += lanes(*(f"{subject} {n}" for n in many if n <= cores and (n > 1 or subject != "cas_contended")))
     lines += lanes("cas_pair", "cas_bare", "seed_algorithm", "best_of_three", "full_cold", "batch64", "singles64", "gang1000")
     if cores > 1:

@@ -75,3 +75,49 @@ const struct subject subject_fast_scan = {
 	.leave = free,
 	.unbalanced = rows_unbalanced,
 };
+
+/* ---- a table for each process: what the machine gives two of them that share nothing ---- */
+
+struct tables {
+	struct rows *of[SEATS_MAX];
+};
+
+static void *tables_new(const struct world *world)
+{
+	struct tables *tables = shared_memory(sizeof(*tables));
+
+	for (uint32_t i = 0; i < SEATS_MAX; i++)
+		tables->of[i] = rows_new(world);
+	return tables;
+}
+
+static void *private_enter(const struct seat *seat)
+{
+	struct seat own = *seat;
+
+	own.shared = ((struct tables *)seat->shared)->of[seat->idx];
+	return rows_enter(&own);
+}
+
+static uint64_t tables_unbalanced(const void *shared, const struct world *world)
+{
+	const struct tables *tables = shared;
+	uint64_t wrong = 0;
+
+	for (uint32_t i = 0; i < SEATS_MAX; i++)
+		wrong += rows_unbalanced(tables->of[i], world);
+	return wrong;
+}
+
+const struct subject subject_scan_private = {
+	.name = "scan_private",
+	.what = "as fast_scan, each process with a table of its own",
+	.apart = true,
+	.shared_new = tables_new,
+	.enter = private_enter,
+	.pairs = fast_pairs,
+	.take = fast_take,
+	.give = fast_give,
+	.leave = free,
+	.unbalanced = tables_unbalanced,
+};

@@ -42,8 +42,8 @@ static void counters(FILE *f, const struct lane_run *run)
 		enum reg_counter counters[4];
 	} sums[] = {
 		{"retries",
-		 {REG_COUNT_LOST_CAS, REG_COUNT_NOMINATION_FAILED, REG_COUNT_INDEX_RETRY,
-		  REG_COUNT_GANG_WAIT}},
+		 {REG_COUNT_LOST_CAS, REG_COUNT_NOMINATION_FAILED, REG_COUNT_GANG_WAIT,
+		  REG_COUNT_MAX}},
 		{"steals", {REG_COUNT_STEAL, REG_COUNT_MAX, REG_COUNT_MAX, REG_COUNT_MAX}},
 		{"passes", {REG_COUNT_PASS, REG_COUNT_MAX, REG_COUNT_MAX, REG_COUNT_MAX}},
 	};

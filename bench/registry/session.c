@@ -207,7 +207,8 @@ static void inspect_held(struct world_run *run, struct lane_run *lane)
 			all[count++] = *ring_live(&run->crew.shared->out[p].ring, i);
 	for (uint32_t i = 0; i < count; i++)
 		held += !lease_none(&all[i]);
-	lane->twice += leases_twice(all, count);
+	if (!lane->lane.subject->apart)
+		lane->twice += leases_twice(all, count);
 	if (!lane->lane.subject->arena || lane->lane.subject->checks)
 		return;
 	lane->unbalanced += arena_unbalanced(&run->arena, held, lane->lane.subject->hidden);

@@ -14,7 +14,7 @@ const struct subject *subject_find(const char *name)
 		&subject_best_of_three, &subject_stripes_slot, &subject_stripes_full,
 		&subject_slot,		&subject_full,	       &subject_full_cold,
 		&subject_life,		&subject_batch64,      &subject_singles64,
-		&subject_gang1000,	&subject_checker,
+		&subject_scan_private,	&subject_gang1000,     &subject_checker,
 	};
 
 	for (uint32_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)

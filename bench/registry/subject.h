@@ -76,6 +76,7 @@ struct subject {
 	bool arena;	    /* runs on the registry */
 	bool hidden;	    /* its leases have no keys: the books don't count them */
 	bool takes;	    /* takes alone are timed, what gives back is not */
+	bool apart;	    /* each process has slots of its own */
 	bool checks;	    /* finds violations; its times mean nothing */
 	uint32_t block_max; /* pairs between two looks at the clock; 0: PREPARED */
 	/* In the parent before the processes exist: memory that they will share. NULL: none. */
@@ -124,7 +125,8 @@ const struct subject *subject_find(const char *name);
 
 extern const struct subject subject_cas_pair, subject_cas_bare, subject_cas_private,
 	subject_cas_contended;
-extern const struct subject subject_seed, subject_fast_scan, subject_best_of_three;
+extern const struct subject subject_seed, subject_fast_scan, subject_scan_private;
+extern const struct subject subject_best_of_three;
 extern const struct subject subject_stripes_slot, subject_stripes_full;
 extern const struct subject subject_slot, subject_full, subject_full_cold, subject_life;
 extern const struct subject subject_batch64, subject_singles64, subject_gang1000;

@@ -17,6 +17,7 @@ TITLES = {
     "stripes_slot": "prototype: level bitmaps, slot",
     "stripes_full": "prototype with name and record",
     "fast_scan": "best plain scan under a mutex",
+    "scan_private": "plain scan, a table per process",
     "best_of_three": "best of 3 from an O(n) list",
     "seed_algorithm": "replaced registry's algorithm",
     "batch64": "reserve of 64 at once",
@@ -145,8 +146,8 @@ def plot_growth(axes, result):
 
 
 def plot_scale(axes, result):
-    subjects = ("cas_private", "cas_contended", "slot", "full", "life", "stripes_full", "fast_scan")
-    lanes = [lane for world in result["worlds"] if world["session"] == "thousand" for lane in world["lanes"]]
+    subjects = ("cas_private", "scan_private", "cas_contended", "slot", "full", "life", "stripes_full", "fast_scan")
+    lanes = [lane for world in result["worlds"] if world["session"] == "thousand" and world["images"] == "half" for lane in world["lanes"]]
     labels, ones, twos = [], [], []
     for subject in subjects:
         for foreign in (False, True):
@@ -169,7 +170,7 @@ def plot_scale(axes, result):
 def plot_quantiles(axes, result):
     names = ("p50", "p90", "p99", "p99_9", "max")
     for world in result["worlds"]:
-        if world["session"] != "thousand":
+        if world["session"] != "thousand" or world["images"] != "half":
             continue
         for lane in world["lanes"]:
             if lane["subject"] in ("slot", "full", "fast_scan") and "reserve_ns" in lane:

@@ -31,6 +31,7 @@ NOTES = (
     ("full_pair_vs_cas_uniform_1000", "as full_pair_vs_cas_1000, with 16 images asked for in turn, 8 of them on each agent"),
     ("full_pair_vs_prototype_uniform_1000", "the same against the prototype"),
     ("scale_2_uniform", "scale_2_of_private with these"),
+    ("scale_2_nothing_shared", "as scale_2_of_private, for scans of a table per process: below 1, the processors share what they compute with"),
     ("scale_2_slot", "as scale_2_of_private, for the slot alone"),
     ("contended_cas_pair_vs_cas", "what a CAS pair costs when two processes share the word"),
     ("full_cold_vs_full_1000", "a full pair with 2,048 leases in turn over one with 256"),
@@ -113,6 +114,7 @@ def of_thousand(lanes, summary):
     summary["full_pair_vs_prototype_uniform_1000"] = lanes.ratio(uniform("full"), uniform("stripes_full"))
     summary["scale_2_uniform"] = scale(lanes, uniform("full"), uniform("full", 2), *private)
     summary["fast_scan_vs_cas_1000"] = lanes.ratio(at("fast_scan"), cas)
+    summary["scale_2_nothing_shared"] = scale(lanes, at("scan_private"), at("scan_private", 2), *private)
     summary["scale_2_slot"] = scale(lanes, at("slot"), at("slot", 2), *private)
     summary["contended_cas_pair_vs_cas"] = lanes.ratio(at("cas_contended", 2), cas)
     summary["full_cold_vs_full_1000"] = lanes.ratio(at("full_cold"), full)

@@ -20,7 +20,7 @@ import cases  # noqa: E402
 import tables  # noqa: E402
 import targets  # noqa: E402
 
-BASELINES = ("cas_pair", "cas_bare", "cas_private", "seed_algorithm", "fast_scan", "best_of_three", "stripes_slot", "stripes_full")
+BASELINES = ("cas_pair", "cas_bare", "cas_private", "seed_algorithm", "fast_scan", "scan_private", "best_of_three", "stripes_slot", "stripes_full")
 REGISTRY = ("slot", "full", "full_cold", "life", "batch64", "singles64")
 LANE_KEYS = {
     "subject", "processes", "foreign", "unit", "leases_per_process", "pairs_per_block", "samples", "pairs_per_second",
@@ -33,7 +33,7 @@ def plan_of_everything():
     """As short as it gets: five rounds of each."""
     lines = ["session everything 0", cases.world(100, 50, "half")]
     lines += cases.lanes(*BASELINES, *REGISTRY, "cas_contended 2")
-    for subject in ("slot", "full", "life", "stripes_full", "fast_scan", "best_of_three", "seed_algorithm"):
+    for subject in ("slot", "full", "life", "stripes_full", "fast_scan", "scan_private", "best_of_three", "seed_algorithm"):
         lines += cases.lanes(f"{subject} 2")
     lines += cases.lanes("slot 2 foreign", "life 2 foreign")
     lines += [cases.world(200, 50, "zipf", "ports"), *cases.lanes("slot", "full", "full 3", "life 2 foreign")]
