@@ -247,7 +247,7 @@ static void look_counts(struct reg_inspect *ins, enum reg_index_kind kind)
 			continue;
 		f.w[0] = ins_u64(ins,
 				 bucket_at(ins, kind, b) + offsetof(struct reg_bucket, overflow));
-		f.w[1] = (uint64_t)((int64_t)f.w[0] + off);
+		f.w[1] = f.w[0] + (uint64_t)(int64_t)off; /* it may say anything */
 		ins_found(ins, off > 0 ? REG_FINDING_ENTRY_HIDDEN : REG_FINDING_OVERFLOW, f);
 	}
 }
