@@ -303,6 +303,9 @@ static void look_record(struct reg_inspect *ins, const struct record *r)
 		return; /* the look at the cells says so */
 	look_owner(ins, r);
 	if (state == REG_CLAIMED) {
+		if (rec_flags(r->w) & REC_GANG &&
+		    head_idx(r->rec.head) >= ins->geo.max[CELLS_RECORDS])
+			found(ins, REG_FINDING_RECORD_HEAD, r, r->rec.head);
 		mark_refs(ins, r);
 		return;
 	}

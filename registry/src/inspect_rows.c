@@ -114,6 +114,22 @@ static void look_low(struct reg_inspect *ins, uint32_t pool, uint32_t row, uint3
 					     .w = {low, (uint16_t)lightest}});
 }
 
+/* Who places a gang there: somebody, whose reaper lets the others in. */
+static void look_gang(struct reg_inspect *ins, uint32_t pool)
+{
+	uint64_t gang = ins_u64(ins, ins_at(ins, REGION_POOLS,
+					    (uint64_t)pool * sizeof(struct reg_pool) +
+						    offsetof(struct reg_pool, gang)));
+	uint32_t owner = gang_owner(gang);
+
+	if (owner == REG_NIL)
+		return;
+	if (owner >= REG_PARTICIPANTS_MAX || ins_owner(ins, owner) == OWNER_UNKNOWN)
+		cell(ins, REG_FINDING_GANG, CELLS_POOLS, pool, gang, owner);
+	else if (ins_owner(ins, owner) == OWNER_DEAD)
+		cell(ins, REG_FINDING_OWNER_DEAD, CELLS_POOLS, pool, gang, owner);
+}
+
 static void look_lows(struct reg_inspect *ins, uint32_t pool)
 {
 	uint64_t at = ins_at(ins, REGION_POOLS, (uint64_t)pool * sizeof(struct reg_pool));
@@ -217,8 +233,10 @@ static void look_row(struct reg_inspect *ins, enum reg_cells_kind kind, uint32_t
 		cell(ins, REG_FINDING_ROW_ENTRY, kind, idx, w, key.hash);
 	if (kind != CELLS_AGENTS)
 		look_bits(ins, kind, idx);
-	if (kind == CELLS_POOLS)
+	if (kind == CELLS_POOLS) {
 		look_lows(ins, idx);
+		look_gang(ins, idx);
+	}
 }
 
 /* ---- what an agent's row names ---- */

@@ -388,6 +388,20 @@ POKE(revision)
 
 	rec->stored = rec->revision + 1;
 }
+POKE(head)
+{
+	a64 *w = word_of(bed, "running");
+
+	bed_part(bed, 0)->word = part_word(PART_LIVE, REG_KIND_WORKER, 1);
+	*w = rec_move(*w, REG_CLAIMED, 0, REC_GANG);
+	rec_of(bed, "running")->head = head_make(0x3fffff, 1);
+}
+POKE(gang)
+{
+	struct reg_pool *pool = bed_at(bed, REGION_POOLS, 0);
+
+	pool->gang = gang_take(pool->gang, 99);
+}
 POKE(slot_owner)
 {
 	a64 *slot = bed_slot_of(bed, bed_find(bed, "running"));
@@ -776,6 +790,8 @@ static const struct poke {
 	P(labels_freed, RECORD_BLOB, "record "),
 	P(labels_wild, RECORD_BLOB, "record "),
 	P(revision, RECORD_REVISION, "record "),
+	P(head, RECORD_HEAD, "record "),
+	P(gang, GANG, "pool 0"),
 	P(slot_owner, SLOT_OWNER, "agent "),
 	P(slot_nobody, SLOT_OWNER, "agent "),
 	P(slot_wild, SLOT_RECORD, "agent "),

@@ -294,20 +294,21 @@ static json_t *sandbox_json(struct reg_inspect_sandbox *s)
 	(void)snprintf(word, sizeof(word), "0x%016" PRIx64, s->word);
 	for (uint32_t i = 0; i < s->port_count; i++)
 		json_array_append_new(ports, json_integer(s->ports[i]));
-	return json_pack("{s:I,s:I,s:s,s:s,s:o,s:b,s:b,s:b,s:s,s:s,s:s,s:s,s:s,s:o,s:I,s:I,s:b,s:o,"
-			 "s:I,s:I,s:I,"
-			 "s:I,s:I,s:b,s:b}",
-			 "record", (json_int_t)s->idx, "record_generation", (json_int_t)s->gen,
-			 "state", reg_state_name((enum reg_state)s->state), "word", word, "owner",
-			 json_maybe(s->owner), "deleting", s->flags & 1, "expiring", s->flags & 2,
-			 "exit_seen", s->flags & 4, "namespace", s->ns, "name", s->name, "id",
-			 clean(s->id), "request_id", clean(s->request_id), "pool", s->pool_name,
-			 "agent", json_maybe(s->agent), "slot", (json_int_t)s->slot,
-			 "slot_generation", (json_int_t)s->slot_gen, "held", s->held, "ports",
-			 ports, "spec_bytes", (json_int_t)s->spec_len, "generation",
-			 (json_int_t)s->generation, "created_unix_ns",
-			 (json_int_t)s->created_unix_ns, "revision", (json_int_t)s->revision,
-			 "stored", (json_int_t)s->stored, "dirty", s->dirty, "urgent", s->urgent);
+	return json_pack(
+		"{s:I,s:I,s:s,s:s,s:o,s:b,s:b,s:b,s:b,s:s,s:s,s:s,s:s,s:s,s:o,s:I,s:I,s:b,s:o,"
+		"s:I,s:I,s:I,"
+		"s:I,s:I,s:b,s:b}",
+		"record", (json_int_t)s->idx, "record_generation", (json_int_t)s->gen, "state",
+		reg_state_name((enum reg_state)s->state), "word", word, "owner",
+		json_maybe(s->owner), "deleting", s->flags & 1, "expiring", s->flags & 2,
+		"exit_seen", s->flags & 4, "gang", s->flags & 8, "namespace", s->ns, "name",
+		s->name, "id", clean(s->id), "request_id", clean(s->request_id), "pool",
+		s->pool_name, "agent", json_maybe(s->agent), "slot", (json_int_t)s->slot,
+		"slot_generation", (json_int_t)s->slot_gen, "held", s->held, "ports", ports,
+		"spec_bytes", (json_int_t)s->spec_len, "generation", (json_int_t)s->generation,
+		"created_unix_ns", (json_int_t)s->created_unix_ns, "revision",
+		(json_int_t)s->revision, "stored", (json_int_t)s->stored, "dirty", s->dirty,
+		"urgent", s->urgent);
 }
 
 static const char *place_text(const struct arena_dump *d, const struct reg_inspect_sandbox *s)

@@ -75,10 +75,12 @@ const char *reg_finding_class_name(enum reg_finding_class class_);
 	X(RECORD_PLACE, BROKEN, "the placement names no slot, or is missing, or should not be")    \
 	X(RECORD_SLOT, BROKEN, "the slot of the placement is not the record's")                    \
 	X(RECORD_BLOB, BROKEN, "the spec, or a reference, leads to nothing of the record")         \
+	X(RECORD_HEAD, BROKEN, "a member of a gang without a head")                                \
 	X(RECORD_REVISION, BROKEN, "stored more than there is")                                    \
 	X(SLOT_OWNER, BROKEN, "the slot's owner is none, or should be none")                       \
 	X(SLOT_RECORD, BROKEN, "the slot is held for a record that is not placed there")           \
 	X(AGENT_GENERATION, BROKEN, "the hot word is of another generation than the row")          \
+	X(GANG, BROKEN, "a gang is being placed by nobody")                                        \
 	X(CHUNK, BROKEN, "an agent's chunk of slots is not there, free, or another's")             \
 	X(CHUNK_TWICE, BROKEN, "a chunk of slots is named twice")                                  \
 	X(AGENT_SLOTS, BROKEN, "more slots than the agent has memory for")                         \
@@ -210,7 +212,7 @@ bool reg_inspect_agent_next(struct reg_inspect *ins, uint32_t *cursor,
 struct reg_inspect_sandbox {
 	uint32_t idx, gen, owner; /* UINT32_MAX: nobody */
 	unsigned int state;	  /* enum reg_state */
-	unsigned int flags;	  /* deleting 1, expiring 2, exit seen 4 */
+	unsigned int flags;	  /* deleting 1, expiring 2, exit seen 4, gang 8 */
 	uint64_t word;
 	char ns[REG_NAMESPACE_MAX + 1], name[REG_NAME_MAX + 1], id[REG_ID_MAX + 1];
 	char request_id[REG_REQUEST_ID_MAX + 1], pool_name[REG_NAME_MAX + 1];
