@@ -46,6 +46,24 @@
 	X("adopt.slot-claimed")                                                                    \
 	X("adopt.moved")                                                                           \
 	X("adopt.placed")                                                                          \
+	X("row.taken")                                                                             \
+	X("row.filled")                                                                            \
+	X("row.committed")                                                                         \
+	X("agent.capacity-set")                                                                    \
+	X("agent.removed")                                                                         \
+	X("cold.filled")                                                                           \
+	X("cold.published")                                                                        \
+	X("cold.retired")                                                                          \
+	X("images.listed")                                                                         \
+	X("images.bit-set")                                                                        \
+	X("images.bit-cleared")                                                                    \
+	X("retire.named")                                                                          \
+	X("retire.timed")                                                                          \
+	X("retire.claimed")                                                                        \
+	X("retire.poisoned")                                                                       \
+	X("retire.reclaimed")                                                                      \
+	X("sweep.retiring")                                                                        \
+	X("sweep.retired")                                                                         \
 	X("reap.role-taken")                                                                       \
 	X("reap.record-taken")                                                                     \
 	X("reap.records-done")                                                                     \
