@@ -18,7 +18,7 @@ enum reg_status reg__agent_of(const struct reg *reg, reg_agent_id id, struct reg
 
 	if (!word_gen(w))
 		return REG_NOT_FOUND; /* never used */
-	if (word_gen(w) != id.gen || !row_state_used(word_state(w)))
+	if (word_gen(w) != id.gen || !row_state_found(word_state(w)))
 		return REG_STALE;
 	*ret = a;
 	return REG_OK;
@@ -60,16 +60,18 @@ void reg__agent_reclaim(struct reg_self *me, uint32_t idx)
 
 /* ---- the hot word ---- */
 
-/* seq_cst [H1] [U2]: the truth before the hint; whoever has claimed a slot looks at it after. */
-static uint64_t hot_change(struct reg_agent *a, unsigned int set, unsigned int clear)
+/* Of that generation only: false when the row is another agent's by now. seq_cst [H1] [U2]: the
+ * truth before the hint; whoever has claimed a slot looks at it after. */
+static bool hot_change(struct reg_agent *a, uint32_t gen, unsigned int set, unsigned int clear)
 {
 	uint64_t hot = atomic_load_explicit(&a->hot, memory_order_relaxed); /* checked by the CAS */
 
-	while (!atomic_compare_exchange_weak_explicit(&a->hot, &hot,
-						      hot_with_flags(hot, set, clear),
-						      memory_order_seq_cst, memory_order_relaxed))
-		;
-	return hot;
+	while (hot_gen(hot) == gen)
+		if (atomic_compare_exchange_weak_explicit(
+			    &a->hot, &hot, hot_with_flags(hot, set, clear), memory_order_seq_cst,
+			    memory_order_relaxed))
+			return true;
+	return false;
 }
 
 /*
@@ -183,85 +185,129 @@ static void capacity_set(struct reg *reg, struct reg_agent *a, uint32_t agent, i
 	reg__agent_limit(reg, agent);
 }
 
+#define JOIN_TRIES 1000 /* looks at a row that somebody else works on */
+
 struct joining {
 	const struct reg_agent_info *info;
 	uint32_t slots;
-	struct reg_row pool, agent;
+	struct reg_row agent;
 	struct reg_cold_change cold;
 };
+
+/* The agent's row, held; made when there is none, beside the other agents of its pool. */
+static enum reg_status join_hold(struct reg_self *me, struct joining *j)
+{
+	struct reg_row pool = {REG_NIL, 0};
+
+	for (int tries = 0; tries < JOIN_TRIES; tries++) {
+		enum reg_status st;
+
+		if (!reg__find_pool(me->reg, j->info->ns, j->info->pool, &pool))
+			pool.idx = REG_NIL;
+		st = reg__agent_intern(me, j->info->ns, j->info->name, pool.idx, &j->agent);
+		if (st)
+			return st;
+		if (reg__row_hold(me, CELLS_AGENTS, j->agent))
+			return REG_OK;
+	}
+	return REG_CONFLICT;
+}
 
 /* Everything that can be refused. What it made so far is invisible: a row that has never joined,
  * chunks beyond the capacity, a pool without agents, which the sweep takes. */
 static enum reg_status join_prepare(struct reg_self *me, struct joining *j)
 {
-	const struct reg_agent_info *info = j->info;
-	struct reg_row pool = {REG_NIL, 0};
-	enum reg_status st;
+	struct reg_row pool;
+	enum reg_status st = reg__agent_grow(me, j->agent.idx, j->slots);
 
-	(void)reg__find_pool(me->reg, info->ns, info->pool, &pool);
-	st = reg__agent_intern(me, info->ns, info->name, pool.idx, &j->agent);
 	if (!st)
-		st = reg__agent_grow(me, j->agent.idx, j->slots);
-	if (!st)
-		st = reg__cold_prepare(me, j->agent.idx, info, &j->cold);
+		st = reg__cold_prepare(me, j->agent.idx, j->info, &j->cold);
 	if (st)
 		return st;
-	st = reg__pool_intern(me, info->ns, info->pool, &j->pool);
+	st = reg__pool_intern(me, j->info->ns, j->info->pool, &pool);
 	if (st)
 		reg__cold_abandon(me, &j->cold);
 	return st;
 }
 
-static void join_publish(struct reg_self *me, struct joining *j)
+/* Inside a read section a pool that is found is not another one's before the end; and when it
+ * stands after the agent names it, no sweep takes it. false: not there (any more). */
+static bool join_pool(struct reg_self *me, struct joining *j)
+{
+	struct reg *reg = me->reg;
+	struct reg_row pool;
+	bool there;
+
+	reg__read_lock();
+	there = reg__find_pool(reg, j->info->ns, j->info->pool, &pool);
+	if (there) {
+		pool_move(reg, reg__agent(reg, j->agent.idx), j->agent.idx, pool.idx);
+		there = reg__row_stands(reg, CELLS_POOLS, pool);
+	}
+	reg__read_unlock();
+	return there;
+}
+
+static enum reg_status join_publish(struct reg_self *me, struct joining *j)
 {
 	struct reg *reg = me->reg;
 	struct reg_agent *a = reg__agent(reg, j->agent.idx);
+	struct reg_row pool;
 
 	/* down while it moves: no claim in between counts for the new pool */
-	(void)hot_change(a, 0, HOT_UP);
+	(void)hot_change(a, j->agent.gen, 0, HOT_UP);
 	reg__cold_publish(me, j->agent.idx, &j->cold);
-	pool_move(reg, a, j->agent.idx, j->pool.idx);
-	/* relaxed: for humans */
+	while (!join_pool(me, j)) {
+		enum reg_status st = reg__pool_intern(me, j->info->ns, j->info->pool, &pool);
+
+		if (st)
+			return st; /* swept in this moment, and others took the last row */
+	}
+	/* relaxed: for humans, and before the hot word for the sweep */
 	atomic_fetch_add_explicit(&a->incarnation, 1, memory_order_relaxed);
 	capacity_set(reg, a, j->agent.idx, j->info->capacity, j->slots, HOT_UP | HOT_REMOVED);
 	(void)reg__agent_heal(reg, j->agent.idx);
+	return REG_OK;
 }
 
 enum reg_status reg_agent_join(struct reg_self *me, const struct reg_agent_info *info,
 			       reg_agent_id *ret)
 {
 	struct joining j = {.info = info};
+	enum reg_status st;
 
 	if (!info_valid(info))
 		return REG_INVALID;
 	j.slots = slots_for(me->reg, info->capacity);
 	if (j.slots > REG_SLOTS_PER_AGENT_MAX)
 		return REG_INVALID;
-	do { /* again when a sweep retired the row or the pool at this moment */
-		enum reg_status st = join_prepare(me, &j);
-
-		if (st)
-			return st;
-		join_publish(me, &j);
-	} while (!reg__row_stands(me->reg, CELLS_AGENTS, j.agent) ||
-		 !reg__row_stands(me->reg, CELLS_POOLS, j.pool));
-	*ret = (reg_agent_id){j.agent.idx, j.agent.gen};
-	return REG_OK;
+	st = join_hold(me, &j);
+	if (st)
+		return st;
+	st = join_prepare(me, &j);
+	if (!st)
+		st = join_publish(me, &j);
+	reg__row_let_go(me, CELLS_AGENTS, j.agent);
+	if (!st)
+		*ret = (reg_agent_id){j.agent.idx, j.agent.gen};
+	return st;
 }
 
 /* ---- what may happen to it while it is used ---- */
 
 /* Whatever may make room there: nobody trusts a memo of "full" in between. */
-static void flags_change(struct reg_self *me, uint32_t agent, struct reg_agent *a, unsigned int set,
-			 unsigned int clear)
+static enum reg_status flags_change(struct reg_self *me, reg_agent_id id, struct reg_agent *a,
+				    unsigned int set, unsigned int clear)
 {
-	/* relaxed: one writer */
+	/* relaxed: a pool that it joins meanwhile is told by the join */
 	uint32_t pool = atomic_load_explicit(&a->pool, memory_order_relaxed);
+	bool changed;
 
 	reg__room_begin(me, pool);
-	(void)hot_change(a, set, clear);
-	reg__hint_publish(me->reg, agent);
+	changed = hot_change(a, id.gen, set, clear);
+	reg__hint_publish(me->reg, id.idx);
 	reg__room_end(me, pool);
+	return changed ? REG_OK : REG_STALE;
 }
 
 enum reg_status reg_agent_set_ready(struct reg_self *me, reg_agent_id agent, bool ready)
@@ -274,8 +320,7 @@ enum reg_status reg_agent_set_ready(struct reg_self *me, reg_agent_id agent, boo
 	/* relaxed: one writer */
 	if (ready && hot_flags(atomic_load_explicit(&a->hot, memory_order_relaxed)) & HOT_REMOVED)
 		return REG_BAD_STATE;
-	flags_change(me, agent.idx, a, ready ? HOT_UP : 0, ready ? 0 : HOT_UP);
-	return REG_OK;
+	return flags_change(me, agent, a, ready ? HOT_UP : 0, ready ? 0 : HOT_UP);
 }
 
 enum reg_status reg_agent_set_drain(struct reg_self *me, reg_agent_id agent, bool drain)
@@ -285,8 +330,7 @@ enum reg_status reg_agent_set_drain(struct reg_self *me, reg_agent_id agent, boo
 
 	if (st)
 		return st;
-	flags_change(me, agent.idx, a, drain ? HOT_DRAINING : 0, drain ? 0 : HOT_DRAINING);
-	return REG_OK;
+	return flags_change(me, agent, a, drain ? HOT_DRAINING : 0, drain ? 0 : HOT_DRAINING);
 }
 
 enum reg_status reg_agent_set_capacity(struct reg_self *me, reg_agent_id agent, int32_t capacity)
@@ -357,7 +401,8 @@ enum reg_status reg_agent_remove(struct reg_self *me, reg_agent_id agent)
 
 	if (st)
 		return st;
-	(void)hot_change(a, HOT_REMOVED, HOT_UP | HOT_DRAINING);
+	if (!hot_change(a, agent.gen, HOT_REMOVED, HOT_UP | HOT_DRAINING))
+		return REG_STALE;
 	reg__hint_publish(me->reg, agent.idx);
 	(void)FAILPOINT("agent.removed");
 	/* relaxed: one writer */

@@ -81,7 +81,10 @@ enum reg_status reg__cold_prepare(struct reg_self *me, uint32_t agent,
 	if (old && same(reg, a, info))
 		return REG_OK;
 	if (old) {
-		ret->old = reg__row_now(reg, CELLS_COLD, old - 1);
+		/* relaxed: named by the row, so it stays; NEW still when its publisher just died */
+		ret->old = (struct reg_row){
+			old - 1, word_gen(atomic_load_explicit(reg__cell(reg, CELLS_COLD, old - 1),
+							       memory_order_relaxed))};
 		st = reg__retire_name(me, CELLS_COLD, ret->old, &ret->entry);
 		if (st)
 			return st;

@@ -157,36 +157,48 @@ static enum reg_status intern_all(struct reg_self *me, const char *const *images
 }
 
 /*
- * Entry, bit, then the look whether the row is still the one of that name: a sweep that had seen no
- * bit in it may have been faster; then once more with the row that the name has now. The bit in a
- * row that went is taken back; should it be another image's by then, only we set bits for this
- * agent, and what we set for that one is set again below.
+ * Entry, bit, then the look whether the row stands. Inside a read section a row that is found is
+ * not another image's before the end. false: a sweep that saw no bit was faster.
  */
-static enum reg_status add(struct change *c, const char *ref)
+static bool add_found(struct change *c, const char *ref, uint32_t n)
 {
 	struct reg *reg = c->me->reg;
+	struct reg_row row;
 
+	if (!reg__find_image(reg, ref, &row))
+		return false;
+	if (has(reg, row.idx, c->agent) && reg__row_stands(reg, CELLS_IMAGES, row))
+		return true;
+	list_put(reg, c->a, c->agent, n, row.idx);
+	length_set(c->a, n + 1);
+	(void)FAILPOINT("images.listed");
+	reg__room_begin(c->me, c->pool);
+	reg__member_add(reg, reg__image_bits(reg, row.idx), c->agent);
+	(void)FAILPOINT("images.bit-set");
+	reg__room_end(c->me, c->pool);
+	if (reg__row_stands(reg, CELLS_IMAGES, row))
+		return true;
+	drop_at(reg, c->a, c->agent, n);
+	return false;
+}
+
+static enum reg_status add(struct change *c, const char *ref)
+{
 	for (;;) {
 		struct reg_row row;
 		enum reg_status st = reg__image_intern(c->me, ref, &row);
 		uint32_t n = length(c->a);
+		bool added;
 
 		if (st)
 			return st;
-		if (has(reg, row.idx, c->agent) && reg__row_stands(reg, CELLS_IMAGES, row))
-			return REG_OK;
-		if (n == REG_AGENT_IMAGES_MAX)
+		if (n == REG_AGENT_IMAGES_MAX && !has(c->me->reg, row.idx, c->agent))
 			return REG_TOO_LARGE;
-		list_put(reg, c->a, c->agent, n, row.idx);
-		length_set(c->a, n + 1);
-		(void)FAILPOINT("images.listed");
-		reg__room_begin(c->me, c->pool);
-		reg__member_add(reg, reg__image_bits(reg, row.idx), c->agent);
-		(void)FAILPOINT("images.bit-set");
-		reg__room_end(c->me, c->pool);
-		if (reg__row_stands(reg, CELLS_IMAGES, row))
+		reg__read_lock();
+		added = add_found(c, ref, n);
+		reg__read_unlock();
+		if (added)
 			return REG_OK;
-		drop_at(reg, c->a, c->agent, n);
 	}
 }
 

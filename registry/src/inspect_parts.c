@@ -126,7 +126,7 @@ static bool cell_word_ok(enum reg_cells_kind kind, uint64_t w)
 		return false;
 	if (kind == CELLS_RECORDS)
 		return state <= REG_GONE;
-	return state <= (kind < CELLS_BLOB0 ? (unsigned int)ROW_RETIRED : BLOB_USED);
+	return state <= (kind < CELLS_BLOB0 ? (unsigned int)ROW_HELD : BLOB_USED);
 }
 
 static void look_cell(struct reg_inspect *ins, enum reg_cells_kind kind, uint32_t idx)

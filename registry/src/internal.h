@@ -325,6 +325,10 @@ bool reg__row_matches(const struct reg *reg, enum reg_index_kind kind, const str
 		      uint64_t entry);
 /* It still is that row. After whatever refers to it was stored: no sweep takes it from here on. */
 bool reg__row_stands(const struct reg *reg, enum reg_cells_kind kind, struct reg_row row);
+/* Against sweeps, for as long as the caller works on it; false: somebody else works on it, or it
+ * goes. */
+bool reg__row_hold(struct reg_self *me, enum reg_cells_kind kind, struct reg_row row);
+void reg__row_let_go(struct reg_self *me, enum reg_cells_kind kind, struct reg_row row);
 bool reg__row_there(const struct reg *reg, enum reg_cells_kind kind, uint32_t idx);
 /* The row as it is in use now; idx REG_NIL: not. */
 struct reg_row reg__row_now(const struct reg *reg, enum reg_cells_kind kind, uint32_t idx);

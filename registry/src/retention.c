@@ -44,8 +44,10 @@ static void mark_by_agents(struct reg_self *me)
 
 	for (uint32_t i = 0; i < high; i++) {
 		const struct reg_agent *a = reg__agent(reg, i);
+		a64 *word = reg__cell(reg, CELLS_AGENTS, i);
 
-		if (!a || reg__row_now(reg, CELLS_AGENTS, i).idx == REG_NIL)
+		/* seq_cst [U1]: of any state: one that is NEW may be of a pool already */
+		if (!a || !word || !word_state(atomic_load_explicit(word, memory_order_seq_cst)))
 			continue;
 		/* seq_cst [U1]: pairs with pool_move */
 		set(me->pool_marks, atomic_load_explicit(&a->pool, memory_order_seq_cst),

@@ -171,22 +171,55 @@ bool reg__row_there(const struct reg *reg, enum reg_cells_kind kind, uint32_t id
 }
 
 /*
- * In use, under that generation. One that somebody is about to retire becomes LIVE again: whoever
- * asks has a use for it. seq_cst [U1]: a user has stored what refers to the row before this look,
- * and the retirer looks for that after it said RETIRING; see docs/memory-model.md.
+ * In use, under that generation; of a row whose key is committed. One that somebody is about to
+ * retire becomes LIVE again, since whoever asks has a use for it, and so does one whose maker
+ * stands still before its last step. seq_cst [U1]: a user has stored what refers to the row before
+ * this look, and the retirer looks for that after it said RETIRING; see docs/memory-model.md.
  */
 bool reg__row_stands(const struct reg *reg, enum reg_cells_kind kind, struct reg_row row)
 {
 	a64 *word = reg__cell(reg, kind, row.idx);
 	uint64_t w = word ? atomic_load_explicit(word, memory_order_seq_cst) : 0; /* [U1] */
 
-	while (word_gen(w) == row.gen && word_state(w) == ROW_RETIRING)
-		/* seq_cst [U1]: fails when the retirer was first */
+	while (word_gen(w) == row.gen &&
+	       (word_state(w) == ROW_RETIRING || word_state(w) == ROW_NEW))
+		/* seq_cst [U1]: fails when the retirer, or the maker, was first */
 		if (atomic_compare_exchange_weak_explicit(
 			    word, &w, cell_hand_over(w, ROW_LIVE, CELL_OWNER_NONE),
 			    memory_order_seq_cst, memory_order_seq_cst))
 			return true;
-	return word_gen(w) == row.gen && (word_state(w) == ROW_LIVE || word_state(w) == ROW_NEW);
+	return word_gen(w) == row.gen && (word_state(w) == ROW_LIVE || word_state(w) == ROW_HELD);
+}
+
+static bool holder_is_gone(const struct reg *reg, uint64_t w)
+{
+	return !reg__part_own(reg, word_owner(w)) &&
+	       !reg__byte_locked(reg, REG_LOCK_PART(word_owner(w)));
+}
+
+/* So that no sweep takes it before it is let go, or its holder is reaped. A dead one's is taken. */
+bool reg__row_hold(struct reg_self *me, enum reg_cells_kind kind, struct reg_row row)
+{
+	a64 *word = reg__cell(me->reg, kind, row.idx);
+	/* relaxed: checked by the CAS */
+	uint64_t w = word ? atomic_load_explicit(word, memory_order_relaxed) : 0;
+
+	/* seq_cst [U1]: fails when a retirer was first */
+	return word_gen(w) == row.gen &&
+	       (word_state(w) == ROW_LIVE ||
+		(word_state(w) == ROW_HELD && holder_is_gone(me->reg, w))) &&
+	       atomic_compare_exchange_strong_explicit(word, &w, cell_mark(w, ROW_HELD, me->idx, 0),
+						       memory_order_seq_cst, memory_order_relaxed);
+}
+
+void reg__row_let_go(struct reg_self *me, enum reg_cells_kind kind, struct reg_row row)
+{
+	uint64_t w = cell_mark(BITS_PUT(row.gen, CELL_GEN_SHIFT, GEN_WIDTH), ROW_HELD, me->idx, 0);
+
+	/* seq_cst [U1]: what we did to the row comes before any retirer's look */
+	(void)atomic_compare_exchange_strong_explicit(reg__cell(me->reg, kind, row.idx), &w,
+						      cell_mark(w, ROW_LIVE, CELL_OWNER_NONE, 0),
+						      memory_order_seq_cst, memory_order_relaxed);
 }
 
 struct reg_row reg__row_now(const struct reg *reg, enum reg_cells_kind kind, uint32_t idx)
@@ -195,7 +228,7 @@ struct reg_row reg__row_now(const struct reg *reg, enum reg_cells_kind kind, uin
 	/* acquire [C2]: the row's contents */
 	uint64_t w = word ? atomic_load_explicit(word, memory_order_acquire) : 0;
 
-	return row_state_used(word_state(w)) && reg__row_there(reg, kind, idx)
+	return row_state_found(word_state(w)) && reg__row_there(reg, kind, idx)
 		       ? (struct reg_row){idx, word_gen(w)}
 		       : (struct reg_row){REG_NIL, 0};
 }
@@ -393,10 +426,10 @@ static enum reg_status make(struct reg_self *me, const struct wanted *want, stru
 	}
 	(void)FAILPOINT("row.committed");
 	*ret = (struct reg_row){idx, word_gen(word)};
-	/* release [C2]: nobody's from here on; only its owner changes a word that is NEW */
-	atomic_store_explicit(reg__cell(reg, kind, idx),
-			      cell_hand_over(word, ROW_LIVE, CELL_OWNER_NONE),
-			      memory_order_release);
+	/* acq_rel [C2]: nobody's from here on, if nobody who found it has said so already */
+	(void)atomic_compare_exchange_strong_explicit(
+		reg__cell(reg, kind, idx), &word, cell_hand_over(word, ROW_LIVE, CELL_OWNER_NONE),
+		memory_order_acq_rel, memory_order_relaxed);
 	return REG_OK;
 }
 
@@ -415,6 +448,9 @@ static enum reg_status intern(struct reg_self *me, const struct wanted *want, st
 		if (find(me->reg, want->index, want->a, want->b, ret))
 			return REG_OK;
 		st = make(me, want, ret);
+		/* what waits for a grace period that is over meanwhile is free now */
+		if (st == want->full && reg__retire_drain(me))
+			continue;
 		if (st != REG_NAME_EXISTS)
 			return st;
 		if (tries > 10)
@@ -527,7 +563,8 @@ static void reap_cell(struct reg_self *me, enum reg_cells_kind kind, uint32_t id
 
 	if (word_owner(w) != dead)
 		return;
-	if (word_state(w) == ROW_RETIRING) /* seq_cst [U1]: it had not decided */
+	/* seq_cst [U1]: it had not decided; it no longer needs it */
+	if (word_state(w) == ROW_RETIRING || word_state(w) == ROW_HELD)
 		(void)atomic_compare_exchange_strong_explicit(
 			word, &w, cell_hand_over(w, ROW_LIVE, CELL_OWNER_NONE),
 			memory_order_seq_cst, memory_order_relaxed);

@@ -49,13 +49,21 @@ enum { BLOB_FREE, BLOB_USED };
  * Rows (agents, pools, images), cold records and chunks. NEW: its owner fills it; a row is in use
  * as soon as its key is committed. RETIRING: its owner looks whether anybody refers to it, and
  * anybody who wants it takes it back to LIVE. RETIRED: nobody finds it any more; free after a grace
- * period. Both name their entry of the retire list in place of a record.
+ * period. Both name their entry of the retire list in place of a record. HELD: LIVE, and its owner
+ * works on it.
  */
-enum { ROW_FREE, ROW_NEW, ROW_LIVE, ROW_RETIRING, ROW_RETIRED };
+enum { ROW_FREE, ROW_NEW, ROW_LIVE, ROW_RETIRING, ROW_RETIRED, ROW_HELD };
 
+/* Its contents are complete. */
+static inline bool row_state_found(unsigned int state)
+{
+	return state == ROW_LIVE || state == ROW_RETIRING || state == ROW_HELD;
+}
+
+/* Holds its key against other makers. */
 static inline bool row_state_used(unsigned int state)
 {
-	return state >= ROW_NEW && state <= ROW_RETIRING;
+	return state == ROW_NEW || row_state_found(state);
 }
 
 enum {
