@@ -195,12 +195,13 @@ static void look_retired(struct reg_inspect *ins, enum reg_cells_kind kind, uint
 		cell(ins, REG_FINDING_ROW_RETIRED, kind, idx, w, what);
 }
 
-/* NEW and RETIRING are in somebody's hands, LIVE and RETIRED in nobody's. False: it goes. */
+/* NEW, RETIRING and HELD are in somebody's hands, LIVE and RETIRED in nobody's. False: it goes. */
 static bool look_row_word(struct reg_inspect *ins, enum reg_cells_kind kind, uint32_t idx,
 			  uint64_t w)
 {
 	enum ins_owner owner = ins_owner(ins, word_owner(w));
-	bool owned = word_state(w) == ROW_NEW || word_state(w) == ROW_RETIRING;
+	bool owned = word_state(w) == ROW_NEW || word_state(w) == ROW_RETIRING ||
+		     word_state(w) == ROW_HELD;
 
 	if (owner == OWNER_UNKNOWN || owned == (owner == OWNER_NOBODY))
 		cell(ins, REG_FINDING_ROW_OWNER, kind, idx, w, word_owner(w));
@@ -209,7 +210,7 @@ static bool look_row_word(struct reg_inspect *ins, enum reg_cells_kind kind, uin
 	/* of a dead one its reaper may have freed the entry before it comes to the cell */
 	if (word_state(w) == ROW_RETIRED || (word_state(w) == ROW_RETIRING && owner == OWNER_ALIVE))
 		look_retired(ins, kind, idx, w);
-	return word_state(w) == ROW_LIVE || word_state(w) == ROW_RETIRING;
+	return row_state_found(word_state(w));
 }
 
 static void look_row(struct reg_inspect *ins, enum reg_cells_kind kind, uint32_t idx)
@@ -301,7 +302,7 @@ static void look_agent_row(struct reg_inspect *ins, uint32_t idx)
 {
 	uint64_t w = ins_cell(ins, CELLS_AGENTS, idx);
 
-	if (word_state(w) != ROW_LIVE && word_state(w) != ROW_RETIRING)
+	if (!row_state_found(word_state(w)))
 		return;
 	if (ins_u32(ins, agent_field(ins, idx, offsetof(struct reg_agent, incarnation))))
 		look_agent_pool(ins, idx);

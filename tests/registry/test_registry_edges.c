@@ -266,8 +266,10 @@ static void test_hot(void **state)
 static void test_row_states(void **state)
 {
 	(void)state;
-	for (unsigned s = 0; s < 16; s++)
-		CHECK_EQ(row_state_used(s), s == ROW_NEW || s == ROW_LIVE || s == ROW_RETIRING);
+	for (unsigned s = 0; s < 16; s++) {
+		CHECK_EQ(row_state_found(s), s == ROW_LIVE || s == ROW_RETIRING || s == ROW_HELD);
+		CHECK_EQ(row_state_used(s), s == ROW_NEW || row_state_found(s));
+	}
 }
 
 /* ---- counts that wrap ---- */
