@@ -72,7 +72,8 @@ static bool is_as_it_was(struct rd_agent *a, const struct reg_agent_info *info, 
 		return false;
 	if (strcmp(row.pool, info->pool) != 0 || strcmp(row.node, info->node) != 0 ||
 	    strcmp(row.address, info->address) != 0 || strcmp(row.host_ip, info->host_ip) != 0 ||
-	    row.capacity != info->capacity || row.shared_network != info->shared_network)
+	    row.capacity != info->capacity || row.shared_network != info->shared_network ||
+	    row.removed)
 		return false;
 	*ret = id;
 	return true;
@@ -127,7 +128,7 @@ static bool take(struct rd_agent *a, const struct reg_agent_info *info)
 		return true;
 	log_error("agent not taken", "agent=%s namespace=%s pool=%s address=%s err=%s", info->name,
 		  info->ns, info->pool, a->address, reg_status_text(st));
-	a->id.idx = UINT32_MAX;
+	a->id = (reg_agent_id){UINT32_MAX, 0};
 	return false;
 }
 
@@ -412,7 +413,7 @@ void rd_agents_from_arena(struct rd_daemon *d)
 	while (reg_agent_next(d->me, &cursor, &view)) {
 		struct rd_agent *a;
 
-		if (!view.ready && !view.allocated)
+		if (view.removed || (!view.ready && !view.allocated))
 			continue;
 		rd_agent_add(d, view.address, false);
 		a = find_address(d, view.address);
@@ -427,6 +428,17 @@ void rd_agents_from_arena(struct rd_daemon *d)
 		if (!socket_exists(a))
 			set_ready(a, false);
 	}
+}
+
+void rd_agent_forgotten(struct rd_daemon *d, reg_agent_id id)
+{
+	struct rd_agent *a = rd_map_get(&d->agent_by_idx, id.idx);
+
+	if (!a || a->id.gen != id.gen)
+		return;
+	rd_map_del(&d->agent_by_idx, id.idx);
+	a->id = (reg_agent_id){UINT32_MAX, 0};
+	a->ready = false;
 }
 
 void rd_agents_dial(struct rd_daemon *d)

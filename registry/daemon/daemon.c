@@ -84,18 +84,28 @@ static void on_scrub(void *arg)
 	gloop_timer_set(d->scrub, SCRUB_NS);
 }
 
+static void on_retention(void *arg)
+{
+	struct rd_daemon *d = arg;
+
+	rd_retention_run(d);
+	gloop_timer_set(d->retention, rd_retention_interval_ns(d));
+}
+
 static int start_timers(struct rd_daemon *d, struct err *err)
 {
 	d->tick = gloop_timer_new(d->loop, on_tick, d);
 	d->reap = gloop_timer_new(d->loop, on_reap, d);
 	d->scrub = gloop_timer_new(d->loop, on_scrub, d);
+	d->retention = gloop_timer_new(d->loop, on_retention, d);
 	d->expiry = rd_expiry_new(d);
 	d->sweep = rd_sweep_new(d);
-	if (!d->tick || !d->reap || !d->scrub || !d->expiry || !d->sweep)
+	if (!d->tick || !d->reap || !d->scrub || !d->retention || !d->expiry || !d->sweep)
 		return err_set(err, -1, "out of memory");
 	gloop_timer_set(d->tick, 0);
 	gloop_timer_set(d->reap, 0);
 	gloop_timer_set(d->scrub, SCRUB_NS);
+	gloop_timer_set(d->retention, rd_retention_interval_ns(d));
 	return 0;
 }
 
@@ -128,6 +138,8 @@ static void stop(struct rd_daemon *d)
 		gloop_timer_free(d->reap);
 	if (d->scrub)
 		gloop_timer_free(d->scrub);
+	if (d->retention)
+		gloop_timer_free(d->retention);
 	rd_agents_done(d); /* reports what is in flight to the parts below */
 	rd_stops_done(d);
 	rd_orphans_done(d);

@@ -22,7 +22,8 @@ struct rd_options {
 	const char *run_dir, *arena;
 	struct opt_list agents;
 	uint32_t max_agents, max_sandboxes;
-	uint64_t agent_timeout_ns, exited_ttl_ns, reap_interval_ns;
+	uint64_t agent_timeout_ns, agent_forget_ns, exited_ttl_ns, reap_interval_ns;
+	uint64_t kill_stopped_ns; /* 0: never */
 	bool no_store;
 };
 
@@ -54,6 +55,12 @@ struct rd_agent {
 		*reported; /* ids of the last hello, until they are compared with the arena */
 };
 
+/* A participant that does not pass grace periods, and since when it was seen at that one. */
+struct rd_still {
+	uint32_t incarnation;
+	uint64_t done, since_ns;
+};
+
 struct rd_daemon {
 	const struct rd_options *options;
 	struct gloop *loop;
@@ -65,7 +72,9 @@ struct rd_daemon {
 	uint64_t loaded_ns; /* when */
 	struct rd_agent *agents;
 	struct rd_map agent_by_idx; /* reg_agent_id.idx → struct rd_agent */
-	struct gloop_timer *tick, *reap, *scrub;
+	struct gloop_timer *tick, *reap, *scrub, *retention;
+	struct rd_still still[REG_PARTICIPANTS_MAX];
+	bool backlog_told;
 	struct rd_discover *discover;
 	struct rd_expiry *expiry;
 	struct rd_sweep *sweep;
@@ -95,6 +104,8 @@ void rd_agent_socket_gone(struct rd_daemon *d, const char *address);
 void rd_agents_from_arena(struct rd_daemon *d);
 /* The store is loaded: agents are dialled from the next tick on, and their time begins. */
 void rd_agents_dial(struct rd_daemon *d);
+/* Its row was given up: it has no id until its next hello. */
+void rd_agent_forgotten(struct rd_daemon *d, reg_agent_id id);
 /* Liveness, every tick. */
 void rd_agents_check(struct rd_daemon *d);
 void rd_agents_done(struct rd_daemon *d);
@@ -150,6 +161,10 @@ struct rd_expiry *rd_expiry_new(struct rd_daemon *d);
 void rd_expiry_note(struct rd_daemon *d, reg_sandbox_id sandbox, int64_t expire_unix_s);
 void rd_expiry_run(struct rd_daemon *d);
 struct rd_expiry *rd_expiry_free(struct rd_expiry *expiry);
+
+/* retention.c: agents, rows and processes that nobody needs any more. */
+void rd_retention_run(struct rd_daemon *d);
+uint64_t rd_retention_interval_ns(const struct rd_daemon *d);
 
 /* sweep.c: a walk over all records in small portions; and whole ones on demand. */
 struct rd_sweep *rd_sweep_new(struct rd_daemon *d);

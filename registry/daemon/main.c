@@ -15,7 +15,8 @@
 struct args {
 	const char *instance, *run_dir, *arena;
 	struct opt_list agents;
-	int64_t max_agents, max_sandboxes, agent_timeout_s, exited_ttl_s, reap_interval_ms;
+	int64_t max_agents, max_sandboxes, agent_timeout_s, exited_ttl_s, agent_forget_s,
+		kill_stopped_s, reap_interval_ms;
 	bool no_store;
 	char run_dir_buf[PATH_MAX], arena_buf[PATH_MAX];
 };
@@ -68,6 +69,23 @@ static const struct opt opts[] = {
 	 .max = 86400,
 	 .help = "seconds without a sign of life until an agent is lost",
 	 .number = &args.agent_timeout_s},
+	{.name = "agent-forget",
+	 .kind = OPT_INT,
+	 .arg = "S",
+	 .def = "600",
+	 .min = 1,
+	 .max = 315360000,
+	 .help = "seconds until a lost agent without sandboxes is forgotten",
+	 .number = &args.agent_forget_s},
+	{.name = "kill-stopped-after",
+	 .kind = OPT_INT,
+	 .arg = "S",
+	 .def = "0",
+	 .min = 0,
+	 .max = 86400,
+	 .help = "seconds until a process that stands still (SIGSTOP, a debugger) and so keeps "
+		 "memory from being freed is killed; 0: never",
+	 .number = &args.kill_stopped_s},
 	{.name = "exited-ttl",
 	 .kind = OPT_INT,
 	 .arg = "S",
@@ -130,6 +148,8 @@ static int run(const struct args *a)
 		.max_agents = (uint32_t)a->max_agents,
 		.max_sandboxes = (uint32_t)a->max_sandboxes,
 		.agent_timeout_ns = (uint64_t)a->agent_timeout_s * NS_PER_S,
+		.agent_forget_ns = (uint64_t)a->agent_forget_s * NS_PER_S,
+		.kill_stopped_ns = (uint64_t)a->kill_stopped_s * NS_PER_S,
 		.exited_ttl_ns = (uint64_t)a->exited_ttl_s * NS_PER_S,
 		.reap_interval_ns = (uint64_t)a->reap_interval_ms * NS_PER_MS,
 		.no_store = a->no_store,

@@ -62,6 +62,7 @@ static pid_t start_with(struct test *t, const char *timeout)
 			      "--max-agents=64",
 			      "--exited-ttl=2",
 			      "--reap-interval-ms=20",
+			      "--agent-forget=4",
 			      "--agent-timeout",
 			      timeout,
 			      NULL};
@@ -335,6 +336,35 @@ static void test_lost_and_found(void **state)
 	POLL_FOR(t, is_ready(t));
 }
 
+/* Long gone and without sandboxes: its row is given up, and swept; it can come back as a new one.
+ */
+static void test_forgotten(void **state)
+{
+	struct test *t = *state;
+	struct reg_agent_view view;
+	reg_agent_id before, id;
+
+	start_with_agent(t);
+	assert_reg(REG_OK, reg_agent_find(t->f->me, "default", "agent-1", &before));
+	run(t, "stays");
+	t->silent = true;
+	POLL_FOR(t, state_of(t, "stays") == REG_LOST);
+	/* a sandbox keeps it: not before its delete */
+	for (uint64_t until = clock_mono_ns() + 5 * NS_PER_S; clock_mono_ns() < until;)
+		poll_agents(t);
+	assert_reg(REG_OK, reg_agent_get(t->f->me, before, &view));
+	assert_false(view.removed);
+	t->agent = sim_agent_free(t->agent);
+	assert_reg(REG_OK, reg_stop(t->f->me, view_of(t, "stays").sandbox, REG_STOP_DELETE, NULL));
+	POLL_FOR(t, reg_agent_get(t->f->me, before, &view) == REG_STALE);
+	assert_reg(REG_NOT_FOUND, reg_agent_find(t->f->me, "default", "agent-1", &id));
+	t->silent = false;
+	t->agent = sim_agent_new(t->loop, t->f->dir, "agent-1", 8);
+	POLL_FOR(t, is_ready(t));
+	assert_reg(REG_OK, reg_agent_find(t->f->me, "default", "agent-1", &id));
+	assert_true(id.idx != before.idx || id.gen != before.gen);
+}
+
 /* A short absence is none: nothing becomes LOST. What ended meanwhile is EXITED with its code. */
 static void test_back_in_time(void **state)
 {
@@ -467,6 +497,7 @@ int main(void)
 		TEST(test_expiry),
 		TEST(test_expiry_updates),
 		TEST(test_lost_and_found),
+		TEST(test_forgotten),
 		TEST(test_back_in_time),
 		TEST(test_unknown_reports),
 		TEST(test_agent_went_while_away),
