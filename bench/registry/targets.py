@@ -32,6 +32,7 @@ NOTES = (
     ("full_pair_vs_prototype_uniform_1000", "the same against the prototype"),
     ("scale_2_uniform", "scale_2_of_private with these"),
     ("scale_2_nothing_shared", "as scale_2_of_private, for scans of a table per process: below 1, the processors share what they compute with"),
+    ("contended_cas_p99_ns", "p99 of a CAS on the shared word, ns: how far the two processors are apart; look at scale_2 with it"),
     ("scale_2_slot", "as scale_2_of_private, for the slot alone"),
     ("contended_cas_pair_vs_cas", "what a CAS pair costs when two processes share the word"),
     ("full_cold_vs_full_1000", "a full pair with 2,048 leases in turn over one with 256"),
@@ -117,6 +118,8 @@ def of_thousand(lanes, summary):
     summary["scale_2_nothing_shared"] = scale(lanes, at("scan_private"), at("scan_private", 2), *private)
     summary["scale_2_slot"] = scale(lanes, at("slot"), at("slot", 2), *private)
     summary["contended_cas_pair_vs_cas"] = lanes.ratio(at("cas_contended", 2), cas)
+    if at("cas_contended", 2):
+        summary["contended_cas_p99_ns"] = at("cas_contended", 2)["reserve_ns"]["p99"]
     summary["full_cold_vs_full_1000"] = lanes.ratio(at("full_cold"), full)
     summary["gang1000_member_vs_single"] = lanes.ratio(at("gang1000"), at("singles64"), 64 / 1000)
     for name, subject in (("cas_pair_ns", "cas_pair"), ("slot_pair_ns_1000", "slot"), ("full_pair_ns_1000", "full")):
