@@ -29,6 +29,7 @@ struct decided {
 	int status;
 	char *message; /* of a failure */
 	bool joined;   /* another call's sandbox: not ours to roll back */
+	bool again; /* to be reserved once more: the call that has its request_id is not through */
 };
 
 struct batch {
@@ -39,7 +40,11 @@ struct batch {
 	uint32_t count, pending, rolling;
 	uint32_t started, failed; /* as reported */
 	uint64_t begin_ns, reserve_ns, last_ns;
-	struct fp_deadline deadline;
+	struct fp_deadline deadline, again;
+	uint64_t again_ns;
+	bool again_set, again_all; /* the timer; for the whole batch, nothing of which is held */
+	struct fp_plan plan;
+	struct fp_members ms;
 	struct decided *members;
 	uint32_t *ready; /* decided and not yet reported */
 	uint32_t n_ready;
@@ -47,7 +52,11 @@ struct batch {
 	char first_message[640];
 };
 
+#define AGAIN_MIN_NS (1 * NS_PER_MS)
+#define AGAIN_MAX_NS (50 * NS_PER_MS)
+
 static void batch_settle(struct batch *b);
+static bool member_again(struct batch *b, uint32_t index);
 
 static struct batch *batch_free(struct batch *b)
 {
@@ -57,6 +66,8 @@ static struct batch *batch_free(struct batch *b)
 		free(b->members[i].message);
 	free(b->members);
 	free(b->ready);
+	fp_members_done(&b->ms);
+	fp_plan_done(&b->plan);
 	free(b);
 	return NULL;
 }
@@ -122,6 +133,7 @@ static void batch_end(struct batch *b, int status, const char *message)
 	};
 
 	fp_deadline_clear(&b->deadline);
+	fp_deadline_clear(&b->again);
 	b->handlers.on_end(b->handlers.arg, status, message, &summary);
 	b->ended = true;
 	if (!b->flush_posted)
@@ -182,6 +194,8 @@ static void on_start_end(struct fp_start *start, int status, const char *message
 	uint64_t now = clock_mono_ns();
 
 	m->start = NULL;
+	if (start->join_lost && member_again(b, start->index))
+		return;
 	m->sandbox = start->lease.sandbox;
 	m->agent_ns = start->agent_ns;
 	m->start_ns = start->start_ns;
@@ -195,6 +209,14 @@ static void on_start_end(struct fp_start *start, int status, const char *message
 	member_decided(b, start->index);
 }
 
+static void member_given_up(struct batch *b, uint32_t index)
+{
+	b->members[index].again = false;
+	member_failed(b, index, G_DEADLINE_EXCEEDED,
+		      "its request_id is held by a create that has not come to anything yet");
+	member_decided(b, index);
+}
+
 static void on_deadline(struct fp_deadline *deadline)
 {
 	struct batch *b = (struct batch *)((char *)deadline - offsetof(struct batch, deadline));
@@ -203,6 +225,8 @@ static void on_deadline(struct fp_deadline *deadline)
 	for (uint32_t i = 0; i < b->count; i++) {
 		if (b->members[i].start)
 			fp_start_abandon(b->members[i].start, "the deadline has passed", b->all);
+		else if (b->members[i].again)
+			member_given_up(b, i);
 	}
 	b->launching = false;
 	if (b->pending == 0 && b->rolling == 0)
@@ -256,12 +280,12 @@ static void batch_settle(struct batch *b)
 
 /* ---- launching ---- */
 
-static void member_launch(struct batch *b, const struct fp_members *ms, const struct fp_plan *plan,
-			  uint32_t i)
+static void member_launch(struct batch *b, uint32_t i)
 {
+	struct fp_members *ms = &b->ms;
 	struct fp_start_params params = {
-		.strong = plan->strong,
-		.wait_stored = plan->wait_stored,
+		.strong = b->plan.strong,
+		.wait_stored = b->plan.wait_stored,
 		.deadline_ns = ms->deadline_ns,
 		.on_end = on_start_end,
 		.owner = b,
@@ -284,23 +308,25 @@ static void member_launch(struct batch *b, const struct fp_members *ms, const st
 		fp_start_run(start, &ms->leases[i], ms->specs[i]);
 }
 
-static void batch_launch(struct batch *b, const struct fp_members *ms, const struct fp_plan *plan)
+/* What the registry said of a member: started, joined, asked again, or refused. */
+static void member_go(struct batch *b, uint32_t i)
 {
+	enum reg_status status = b->ms.status[i];
 	struct fp_fail fail;
 
-	fp_deadline_set(&b->svc->deadlines, &b->deadline, ms->deadline_ns, on_deadline);
-	b->launching = true;
-	b->pending = b->count;
-	for (uint32_t i = 0; i < b->count; i++) {
-		if (ms->status[i] == REG_OK ||
-		    (ms->status[i] == REG_REQUEST_SEEN && ms->leases[i].sandbox.gen)) {
-			member_launch(b, ms, plan, i);
-			continue;
-		}
-		fp_reserve_fail(b->svc, plan, ms->members[i].name, ms->status[i], &fail);
-		member_failed(b, i, fail.status, fail.msg);
-		member_decided(b, i);
+	if (status == REG_OK || (status == REG_REQUEST_SEEN && b->ms.leases[i].sandbox.gen)) {
+		member_launch(b, i);
+		return;
 	}
+	if (status == REG_REQUEST_SEEN && member_again(b, i))
+		return;
+	fp_reserve_fail(b->svc, &b->plan, b->ms.members[i].name, status, &fail);
+	member_failed(b, i, fail.status, fail.msg);
+	member_decided(b, i);
+}
+
+static void batch_launched(struct batch *b)
+{
 	b->launching = false;
 	if (b->pending == 0)
 		batch_settle(b);
@@ -308,34 +334,113 @@ static void batch_launch(struct batch *b, const struct fp_members *ms, const str
 		batch_flush_later(b);
 }
 
+static void batch_launch(struct batch *b)
+{
+	fp_deadline_set(&b->svc->deadlines, &b->deadline, b->ms.deadline_ns, on_deadline);
+	b->launching = true;
+	b->pending = b->count;
+	for (uint32_t i = 0; i < b->count; i++)
+		member_go(b, i);
+	batch_launched(b);
+}
+
 /* All or nothing, and not all could be reserved: nothing is held. */
-static void batch_refused(struct batch *b, const struct fp_members *ms, const struct fp_plan *plan)
+static void batch_refused(struct batch *b)
 {
 	struct fp_fail fail;
 
 	for (uint32_t i = 0; i < b->count; i++) {
 		b->ready[b->n_ready++] = i;
-		if (ms->status[i] == REG_OK)
+		if (b->ms.status[i] == REG_OK)
 			continue;
-		fp_reserve_fail(b->svc, plan, ms->members[i].name, ms->status[i], &fail);
+		fp_reserve_fail(b->svc, &b->plan, b->ms.members[i].name, b->ms.status[i], &fail);
 		member_failed(b, i, fail.status, fail.msg);
 	}
 	/* The rest was fine, and goes down with them. */
 	batch_rolled_back(b);
 }
 
-static void batch_run(struct batch *b, struct fp_members *ms, const struct fp_plan *plan)
+/* ---- once more ---- */
+
+static void batch_run(struct batch *b);
+
+static void on_again(struct fp_deadline *deadline)
+{
+	struct batch *b = (struct batch *)((char *)deadline - offsetof(struct batch, again));
+
+	b->again_set = false;
+	if (b->again_all) {
+		b->again_all = false;
+		batch_run(b);
+		return;
+	}
+	b->launching = true;
+	for (uint32_t i = 0; i < b->count; i++) {
+		if (!b->members[i].again)
+			continue;
+		b->members[i].again = false;
+		b->ms.leases[i] = (struct reg_lease){0};
+		b->ms.status[i] = reg_reserve(b->svc->me, &b->ms.requests[i], &b->ms.leases[i]);
+		member_go(b, i);
+	}
+	batch_launched(b);
+}
+
+/* False: there is no time left. */
+static bool again_later(struct batch *b)
+{
+	uint64_t at = clock_mono_ns() + b->again_ns;
+
+	if (b->again_set)
+		return true;
+	if (at >= b->ms.deadline_ns || b->svc->draining)
+		return false;
+	b->again_ns = b->again_ns * 2 < AGAIN_MAX_NS ? b->again_ns * 2 : AGAIN_MAX_NS;
+	b->again_set = true;
+	fp_deadline_set(&b->svc->deadlines, &b->again, at, on_again);
+	return true;
+}
+
+/* As a single create does: the one that holds the request_id is not visible yet, or has failed. */
+static bool member_again(struct batch *b, uint32_t index)
+{
+	b->members[index].again = again_later(b);
+	return b->members[index].again;
+}
+
+/* Some member was seen before, in a call that is not visible yet: that one is still reserving, or
+ * is giving up. */
+static bool others_under_way(const struct batch *b)
+{
+	struct reg_sandbox_view view;
+
+	for (uint32_t i = 0; i < b->count; i++) {
+		if (b->ms.status[i] == REG_REQUEST_SEEN &&
+		    (!b->ms.leases[i].sandbox.gen ||
+		     reg_view(b->svc->me, b->ms.leases[i].sandbox, &view) != REG_OK))
+			return true;
+	}
+	return false;
+}
+
+static void batch_run(struct batch *b)
 {
 	uint64_t begin = clock_mono_ns();
-	bool reserved = fp_members_reserve(b->svc->me, plan, ms, b->all);
+	bool reserved = fp_members_reserve(b->svc->me, &b->plan, &b->ms, b->all);
 
 	b->reserve_ns = clock_mono_ns() - begin;
+	/* all or nothing, and one was seen: nothing of it is held */
+	if (b->all && others_under_way(b)) {
+		b->again_all = again_later(b);
+		if (b->again_all)
+			return;
+	}
 	if (reserved)
 		reg_hist_add(b->svc->me, REG_HIST_BATCH, b->reserve_ns);
 	if (reserved || !b->all)
-		batch_launch(b, ms, plan);
+		batch_launch(b);
 	else
-		batch_refused(b, ms, plan);
+		batch_refused(b);
 }
 
 static struct batch *batch_new(struct fp_service *svc, const struct fp_batch_args *args,
@@ -348,6 +453,7 @@ static struct batch *batch_new(struct fp_service *svc, const struct fp_batch_arg
 	b->svc = svc;
 	b->handlers = *handlers;
 	b->begin_ns = clock_mono_ns();
+	b->again_ns = AGAIN_MIN_NS;
 	b->all = args->mode == FSB__V1__BATCH_MODE__ALL_OR_NOTHING;
 	b->count = (uint32_t)args->count;
 	snprintf(b->name, sizeof(b->name), "%s", name);
@@ -392,11 +498,14 @@ void fp_batch(struct fp_service *svc, const struct fp_batch_args *args,
 		ms.deadline_ns = clock_mono_ns() + FP_DEADLINE_NS +
 				 (uint64_t)args->count * START_MS * NS_PER_MS;
 	b = batch_new(svc, args, handlers, plan.name);
-	if (b)
-		batch_run(b, &ms, &plan);
-	else
+	if (!b) {
 		handlers->on_end(handlers->arg, G_RESOURCE_EXHAUSTED,
 				 "this worker is out of memory", NULL);
-	fp_members_done(&ms);
-	fp_plan_done(&plan);
+		fp_members_done(&ms);
+		fp_plan_done(&plan);
+		return;
+	}
+	b->ms = ms;
+	b->plan = plan;
+	batch_run(b);
 }

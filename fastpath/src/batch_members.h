@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The members of a batch before they are started: checked, named, encoded, reserved. Lives for the
- * length of one call. */
+/* The members of a batch before they are started: checked, named, encoded, reserved. Lives as long
+ * as the batch: a member may have to be reserved once more. */
 #ifndef FASTPATH_BATCH_MEMBERS_H
 #define FASTPATH_BATCH_MEMBERS_H
 

@@ -2,15 +2,19 @@
 /* Creates through the real program: what the agent and the registry see, refusals, STRONG, broken
  * links, repeats, batches. */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "stack.h"
 
 static Fastpath__V1__CreateRequest request(const char *name)
@@ -478,6 +482,89 @@ static void test_batch_rolls_back(void **state)
 	delete_all();
 }
 
+#ifdef FSB_FAILPOINTS
+enum { TWICE = 4 };
+
+/* What the first call of a batch wrote into the registry; then a process that repeats its
+ * reservation and stands still with all request ids and nothing visible; then its end. */
+static struct reg_sandbox_view first[TWICE];
+static pid_t hiding;
+
+static void hide(void)
+{
+	struct reg_request reqs[TWICE];
+	struct reg_lease leases[TWICE];
+	enum reg_status status[TWICE];
+	struct reg_self *me;
+	struct reg *reg;
+
+	for (int i = 0; i < TWICE; i++)
+		reqs[i] = (struct reg_request){.ns = first[i].ns,
+					       .pool = first[i].pool,
+					       .name = first[i].name,
+					       .id = first[i].id,
+					       .image = first[i].image,
+					       .request_id = first[i].request_id,
+					       .request_hash = first[i].request_hash};
+	if (reg_attach(s.arena, &reg) || reg_join(reg, REG_KIND_WORKER, &me))
+		_exit(1);
+	failpoint_set("batch.admitted=stop@1");
+	(void)!reg_reserve_batch(me, reqs, TWICE, true, leases, status);
+	_exit(2);
+}
+
+static void on_hidden_over(void *arg)
+{
+	struct reg_reap_result result;
+
+	assert_int_equal(kill(hiding, SIGKILL), 0);
+	assert_int_equal(waitpid(hiding, NULL, 0), hiding);
+	assert_int_equal(reg_reap(s.me, NULL, NULL, &result), REG_OK);
+	assert_int_equal(result.participants, 1);
+	*(bool *)arg = true;
+}
+
+/* Single creates wait while the call that has their request_id is not visible yet; so do members.
+ */
+static void batch_waits(int mode, const char *rid)
+{
+	bool over = false;
+	struct gloop_timer *timer = gloop_timer_new(s.loop, on_hidden_over, &over);
+	struct batch b = run_batch(TWICE, mode, NULL, 0, rid);
+	int status;
+
+	assert_non_null(timer);
+	assert_int_equal(b.status, G_OK);
+	for (int i = 0; i < TWICE; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "set-%d", i);
+		assert_int_equal(reg_get(s.me, "default", name, &first[i]), REG_OK);
+	}
+	delete_all();
+	hiding = fork();
+	assert_true(hiding >= 0);
+	if (!hiding)
+		hide();
+	assert_int_equal(waitpid(hiding, &status, WUNTRACED), hiding);
+	assert_true(WIFSTOPPED(status));
+	gloop_timer_set(timer, 30 * NS_PER_MS);
+	b = run_batch(TWICE, mode, NULL, 0, rid);
+	assert_true(over); /* not before */
+	assert_int_equal(b.status, G_OK);
+	assert_int_equal(b.started, TWICE);
+	assert_int_equal(s.starts, TWICE);
+	gloop_timer_free(timer);
+	delete_all();
+}
+
+static void test_batch_waits_for_its_first_call(void **state)
+{
+	batch_waits(FSB__V1__BATCH_MODE__ALL_OR_NOTHING, "whole");
+	batch_waits(FSB__V1__BATCH_MODE__PARTIAL, "partial");
+}
+#endif
+
 static int up(void **state)
 {
 	stack_up(8, NULL);
@@ -507,6 +594,9 @@ int main(void)
 		cmocka_unit_test(test_batch),
 		cmocka_unit_test(test_batch_beyond_capacity),
 		cmocka_unit_test(test_batch_rolls_back),
+#ifdef FSB_FAILPOINTS
+		cmocka_unit_test(test_batch_waits_for_its_first_call),
+#endif
 	};
 
 	return cmocka_run_group_tests(tests, up, down);
