@@ -341,7 +341,7 @@ static void make_round(struct rec_round *round, uint64_t seed)
 	for (int i = 0; i < 4; i++)
 		(void)rig_random(&random);
 	*round = (struct rec_round){.seed = seed,
-				    .workers = 3 + rig_below(&random, REC_WORKERS - 2),
+				    .workers = REC_WORKERS,
 				    .ops = 5 + rig_below(&random, REC_OPS - 4),
 				    .names = 3 + rig_below(&random, 8),
 				    .rids = rig_below(&random, 3),
@@ -350,7 +350,7 @@ static void make_round(struct rec_round *round, uint64_t seed)
 				    .scrubs = rig_below(&random, 2),
 				    .ticks = rig_below(&random, 2),
 				    .slow = rig_below(&random, 2 * REC_WORKERS),
-				    .stir = 10 + rig_below(&random, 50)};
+				    .stir = 25 + rig_below(&random, 50)};
 	round->world.gangs_at_once = true;
 	round->world.agents = (uint8_t)(2 + rig_below(&random, LIN_AGENTS - 1));
 	for (uint32_t a = 0; a < round->world.agents; a++) {

@@ -15,7 +15,7 @@
 #define OVERLAP_MOST 3
 #define OVERLAP_MEAN 3.0
 
-enum { HISTORIES_SHORT = 150, HISTORIES_LONG = 2500 };
+enum { HISTORIES_SHORT = 100, HISTORIES_LONG = 2500 };
 
 struct sum {
 	uint32_t judged, thrown_away, wrong, too_hard;
