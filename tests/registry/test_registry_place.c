@@ -402,7 +402,7 @@ static void test_busy_ports(void **state)
 		if (rig_below(&w.random, 500) == 0)
 			CHECK_EQ(reg_scrub(w.rig.me), 0);
 	}
-	CHECK(refused > 100);
+	CHECK(refused > rig_scaled(6000) / 60);
 	CHECK_SOUND(&w.rig);
 	while (w.count)
 		port_release(&w);
