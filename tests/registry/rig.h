@@ -25,6 +25,18 @@
 #define RIG_SANITIZED 0
 #endif
 
+/* A forked child that joins starts a thread, which ThreadSanitizer can't follow when its parent had
+ * threads as well. */
+#ifdef __SANITIZE_THREAD__
+#define RIG_SKIP_PROCESSES()                                                                       \
+	do {                                                                                       \
+		printf("skipped: ThreadSanitizer can't follow forked processes with threads\n");   \
+		skip();                                                                            \
+	} while (0)
+#else
+#define RIG_SKIP_PROCESSES() ((void)0)
+#endif
+
 /* ---- checks: both values are printed; a child ends with status 99, the parent fails its cmocka
  * test ---- */
 void rig_check(bool ok, const char *what, const char *file, int line);
