@@ -364,7 +364,7 @@ static void test_killed_under_load(void **state)
 	uint32_t points = count_points(), rounds, done = 0;
 
 	(void)state;
-	rounds = rig_long() ? 10000 / points + 50 : RIG_SANITIZED ? 2 : 10;
+	rounds = rig_long() ? 10000 / points + 50 : RIG_SANITIZED ? 2 : 6;
 	crash_open(&crash);
 	for (uint32_t round = 0; round < rounds; round++)
 		for (uint32_t i = 0; i < points; i++) {
