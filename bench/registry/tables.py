@@ -142,7 +142,6 @@ def plot_growth(axes, result):
         axes.axhline(statistics.median(cas), linestyle=":", color="gray", label="CAS pair: the floor")
     axes.set(xscale="log", yscale="log", xlabel="number of agents", ylabel="ns for one reservation and its release")
     axes.set_title("Cost against the number of agents (one process, half filled)")
-    axes.legend(fontsize=7)
 
 
 def plot_scale(axes, result):
@@ -164,7 +163,6 @@ def plot_scale(axes, result):
     axes.set_yticks(list(places), labels, fontsize=7)
     axes.set(xscale="log", xlabel="million pairs per second (longer is better)")
     axes.set_title("What a second process gains (1,000 agents)")
-    axes.legend(fontsize=7)
 
 
 def plot_quantiles(axes, result):
@@ -179,7 +177,6 @@ def plot_quantiles(axes, result):
     axes.set_xticks(range(5), ["half", "9 of 10", "99 of 100", "999 of 1000", "slowest"])
     axes.set(yscale="log", xlabel="so many reserves were at least this quick", ylabel="ns for one reserve, clock included")
     axes.set_title("Single reserves (1,000 agents)")
-    axes.legend(fontsize=7)
 
 
 def plot_fill(axes, result):
@@ -195,8 +192,7 @@ def plot_fill(axes, result):
     if not found:
         axes.text(0.5, 0.5, "not measured by --quick", ha="center", transform=axes.transAxes)
     else:
-        axes.legend(fontsize=7)
-    axes.set(yscale="log", xlabel="slots held, %", ylabel="ns for one reservation and its release")
+        axes.set(yscale="log", xlabel="slots held, %", ylabel="ns for one reservation and its release")
     axes.set_title("Cost against the fill (one process, full reserve)")
 
 
@@ -209,6 +205,8 @@ def plot(result, path):
     figure, axes = pyplot.subplots(2, 2, figsize=(14, 10))
     for draw, where in zip((plot_growth, plot_scale, plot_quantiles, plot_fill), axes.flat):
         draw(where, result)
+        if where.get_legend_handles_labels()[0]:
+            where.legend(fontsize=7)
         where.grid(True, which="both", alpha=0.25)
     machine = result["machine"]
     figure.suptitle(f"fsb registry, simulated agents; {machine['cpu']} x{machine['cpus']}, commit {machine['commit']}", fontsize=10)
