@@ -137,8 +137,14 @@ static uint64_t member_shown(const struct reg *reg, const struct reg_rec *rec, a
 		/* acquire [R1]: the head's publication, which is the whole gang's */
 		uint64_t h = at ? atomic_load_explicit(at, memory_order_acquire) : 0;
 
-		if (!rec_state_visible(word_state(h)) || word_gen(h) != head_gen(head))
-			return w;
+		if (!rec_state_visible(word_state(h)) || word_gen(h) != head_gen(head)) {
+			/* acquire [R1]: a head that has been given back left this one RESERVED */
+			next = atomic_load_explicit(word, memory_order_acquire);
+			if (next == w)
+				return w;
+			w = next;
+			continue;
+		}
 		/* acq_rel [R1]: by its owner or by us; fails when it was done or taken back */
 		if (atomic_compare_exchange_strong_explicit(word, &w, next, memory_order_acq_rel,
 							    memory_order_acquire))
