@@ -241,8 +241,8 @@ static uint32_t retire_all(struct sweep *s)
 	if (!s->n)
 		return 0;
 	(void)FAILPOINT("sweep.retiring");
-	/* seq_cst [U1]: what was stored before the other side's look at the word is seen below */
-	atomic_thread_fence(memory_order_seq_cst);
+	/* the exchanges that said RETIRING are the barrier: what was stored before another's look
+	 * at such a word is seen by this mark */
 	mark(s);
 	keep_only(s, decide);
 	number = reg__grace_start(me->reg);
