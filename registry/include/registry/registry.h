@@ -24,6 +24,8 @@
  *     means: POSIX record locks, which prove that a participant lives, fall with any close of the
  *     file in the process.
  *   - Nothing survives a fork: the child attaches and joins for itself.
+ *   - While anybody has joined through it, a mapping has one thread of its own: it waits for the
+ *     process's readers when somebody reclaims. It blocks all signals and ends with the last leave.
  *   - A struct reg_self serves one thread at a time; several threads join several times.
  *   - Strings in requests are borrowed until return; what comes back is copied into the caller's
  *     structs.
