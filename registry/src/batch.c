@@ -227,7 +227,8 @@ static bool pool_row(struct batch *b, const struct reg_request *req)
 {
 	if (b->pool_named == req->pool && b->pool_ns == req->ns)
 		return true;
-	if (!reg__pool_of(b->me, req->ns, req->pool, &b->pool_row))
+	if (!reg__pool_of(b->me, req->ns, reg__text_len(req->ns, REG_NAMESPACE_MAX), req->pool,
+			  reg__text_len(req->pool, REG_NAME_MAX), &b->pool_row))
 		return false;
 	b->pool_ns = req->ns;
 	b->pool_named = req->pool;
@@ -239,7 +240,8 @@ static void image_row(struct batch *b, const struct reg_request *req)
 	if (b->image_named == req->image)
 		return;
 	b->image_named = req->image;
-	if (!reg__image_of(b->me, req->image, &b->image_row))
+	if (!reg__image_of(b->me, req->image, reg__text_len(req->image, REG_IMAGE_MAX),
+			   &b->image_row))
 		b->image_row = (struct reg_row){REG_NIL, 0};
 }
 

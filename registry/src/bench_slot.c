@@ -9,11 +9,12 @@ enum reg_status reg_bench_target(struct reg_self *me, const char *ns, const char
 {
 	struct reg_row of_pool, of_image;
 
-	if (!reg__pool_of(me, ns, pool, &of_pool))
+	if (!reg__pool_of(me, ns, (uint32_t)strlen(ns), pool, (uint32_t)strlen(pool), &of_pool))
 		return REG_NO_POOL;
 	*ret = (struct reg_bench_target){
 		.pool = of_pool.idx,
-		.image = reg__image_of(me, image, &of_image) ? of_image.idx : REG_NIL,
+		.image = reg__image_of(me, image, (uint32_t)strlen(image), &of_image) ? of_image.idx
+										      : REG_NIL,
 	};
 	return REG_OK;
 }
@@ -27,12 +28,13 @@ enum reg_status reg_bench_open(struct reg_self *me, const struct reg_request *re
 		.ns_len = (uint32_t)strlen(req->ns),
 		.name_len = (uint32_t)strlen(req->name),
 		.id_len = (uint32_t)strlen(req->id),
+		.pool_len = (uint32_t)strlen(req->pool),
 		.image_len = (uint32_t)strlen(req->image),
 	};
 	struct reg_row pool;
 	enum reg_status st;
 
-	if (!reg__pool_of(me, req->ns, req->pool, &pool))
+	if (!reg__pool_of(me, req->ns, want.ns_len, req->pool, want.pool_len, &pool))
 		return REG_NO_POOL;
 	reg__want_keys(&want);
 	st = reg__rec_new(me, &want, pool.idx, 1, &lease.sandbox);

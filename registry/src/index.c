@@ -35,14 +35,6 @@ static inline uint64_t fold(uint64_t a, uint64_t b)
 	return (uint64_t)p ^ (uint64_t)(p >> 64);
 }
 
-static inline uint64_t eight(const char *text)
-{
-	uint64_t w;
-
-	memcpy(&w, text, 8);
-	return w;
-}
-
 /* Sixteen bytes per multiplication; the last ones may overlap those before. Arbitrary odd
  * constants.
  */
@@ -55,11 +47,13 @@ static inline uint64_t hash_bytes(uint64_t h, const char *text, uint32_t len)
 	if (len < 8)
 		return fold(h ^ reg__tail_word(text, len), k);
 	if (len < 16)
-		return fold(h ^ eight(text), k ^ eight(end - 8));
+		return fold(h ^ reg__eight(text), k ^ reg__eight(end - 8));
 	for (; end - text > 16; text += 16)
-		h = fold(h ^ eight(text), k ^ eight(text + 8));
-	return fold(h ^ eight(end - 16), k ^ eight(end - 8));
+		h = fold(h ^ reg__eight(text), k ^ reg__eight(text + 8));
+	return fold(h ^ reg__eight(end - 16), k ^ reg__eight(end - 8));
 }
+
+#define HASH_START UINT64_C(0x8445d61a4e774912)
 
 /* Never 0. */
 static inline uint64_t mix(uint64_t h)
@@ -70,7 +64,7 @@ static inline uint64_t mix(uint64_t h)
 
 uint64_t reg__hash_of(const char *a, uint32_t a_len, const char *b, uint32_t b_len)
 {
-	uint64_t h = hash_bytes(UINT64_C(0x8445d61a4e774912), a, a_len);
+	uint64_t h = hash_bytes(HASH_START, a, a_len);
 
 	return mix(b ? hash_bytes(h, b, b_len) : h);
 }
@@ -78,6 +72,18 @@ uint64_t reg__hash_of(const char *a, uint32_t a_len, const char *b, uint32_t b_l
 uint64_t reg__hash(const char *a, const char *b)
 {
 	return reg__hash_of(a, (uint32_t)strlen(a), b, b ? (uint32_t)strlen(b) : 0);
+}
+
+/* As reg__hash_of, the namespace once for both. */
+void reg__want_keys(struct reg_want *want)
+{
+	const struct reg_request *req = want->req;
+	uint64_t ns = hash_bytes(HASH_START, req->ns, want->ns_len);
+
+	want->name_hash = mix(hash_bytes(ns, req->name, want->name_len));
+	want->request_hash = want->request_id_len
+				     ? mix(hash_bytes(ns, req->request_id, want->request_id_len))
+				     : 0;
 }
 
 struct reg_key reg__key_text(const char *a, const char *b)
@@ -348,8 +354,8 @@ static inline unsigned int lanes_equal(__m128i a, __m128i b, __m128i to)
 
 /* Vector loads: the processor keeps each word whole, and none moves over the locked publication
  * before the second look. In which order the words of one look are read does not matter. */
-static bool home_clear(const struct reg_bucket *b, uint64_t hash, const a64 *skip,
-		       uint32_t *ret_empty)
+static inline bool home_clear(const struct reg_bucket *b, uint64_t hash, const a64 *skip,
+			      uint32_t *ret_empty)
 {
 	const __m128i *words = (const __m128i *)(uintptr_t)b, tags = _mm_set1_epi32(ENTRY_TAG_MASK);
 	__m128i low = low_halves(words), high = low_halves(words + 2);
@@ -475,10 +481,39 @@ void reg__index_remove(struct reg *reg, enum reg_index_kind kind, const struct r
 	remove_entry(reg, kind, key->hash, cell, gen, false);
 }
 
+/* Committed and in its home bucket, found in one look; false: the long way. */
+static bool remove_home(struct reg_bucket *b, uint64_t hash, uint32_t cell, uint32_t gen)
+{
+#ifdef __SANITIZE_THREAD__
+	(void)b, (void)hash, (void)cell, (void)gen;
+#else
+	const __m128i *words = (const __m128i *)(uintptr_t)b;
+	uint64_t entry = entry_make(ENTRY_COMMITTED, hash, cell, gen);
+	unsigned int same = lanes_equal(low_halves(words), low_halves(words + 2),
+					_mm_set1_epi32((int)(uint32_t)entry)) &
+			    ((1u << REG_BUCKET_ENTRIES) - 1);
+
+	for (; same; same &= same - 1) {
+		a64 *at = &b->entry[__builtin_ctz(same)];
+
+		/* relaxed: ours, if it is that one */
+		if (atomic_load_explicit(at, memory_order_relaxed) != entry)
+			continue;
+		/* release [I1]: as in entry_clear */
+		atomic_store_explicit(at, 0, memory_order_release);
+		return true;
+	}
+#endif
+	return false;
+}
+
 void reg__index_remove_mine(struct reg *reg, enum reg_index_kind kind, uint64_t hash, uint32_t cell,
 			    uint32_t gen)
 {
-	remove_entry(reg, kind, hash, cell, gen, true);
+	struct reg_bucket *home = bucket_at(reg, kind, hash, 0);
+
+	if (!bucket_there(reg, home) || !remove_home(home, hash, cell, gen))
+		remove_entry(reg, kind, hash, cell, gen, true);
 }
 
 /* For the books: entries in use, and of those such that no longer belong to a record of their

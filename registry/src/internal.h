@@ -12,6 +12,7 @@
 
 #include "base/failpoint.h"
 #include "layout.h"
+#include "text.h"
 #include "word.h"
 
 #include <pthread.h>
@@ -91,11 +92,13 @@ struct reg_row {
 /* Rows that earlier requests named, with the text of the name: looked at again by the cell word. */
 struct reg_pool_memo {
 	struct reg_row row;
+	uint32_t ns_len, name_len;
 	char ns[64], name[256];
 };
 
 struct reg_image_memo {
 	struct reg_row row;
+	uint32_t ref_len;
 	char ref[512];
 };
 
@@ -250,6 +253,9 @@ struct reg_hit {
 };
 uint64_t reg__hash(const char *a, const char *b);
 uint64_t reg__hash_of(const char *a, uint32_t a_len, const char *b, uint32_t b_len);
+struct reg_want;
+/* The hashes of its keys, from their lengths. */
+void reg__want_keys(struct reg_want *want);
 struct reg_key reg__key_text(const char *a, const char *b);
 struct reg_key reg__key_port(uint32_t agent, uint32_t port);
 /* The key's cache line will be looked at soon. */
@@ -324,7 +330,18 @@ void reg__row_text(char *dst, size_t size, const char *from);
 bool reg__row_matches(const struct reg *reg, enum reg_index_kind kind, const struct reg_key *key,
 		      uint64_t entry);
 /* It still is that row. After whatever refers to it was stored: no sweep takes it from here on. */
-bool reg__row_stands(const struct reg *reg, enum reg_cells_kind kind, struct reg_row row);
+bool reg__row_revive(const struct reg *reg, enum reg_cells_kind kind, struct reg_row row);
+static inline bool reg__row_stands(const struct reg *reg, enum reg_cells_kind kind,
+				   struct reg_row row)
+{
+	const a64 *word = reg__cell(reg, kind, row.idx);
+	/* seq_cst [U1]: as in reg__row_revive, which looks at everything but LIVE */
+	uint64_t w = word ? atomic_load_explicit(word, memory_order_seq_cst) : 0;
+
+	if (__builtin_expect(row_word_live(w, row.gen), 1))
+		return true;
+	return reg__row_revive(reg, kind, row);
+}
 /* Against sweeps, for as long as the caller works on it; false: somebody else works on it, or it
  * goes. */
 bool reg__row_hold(struct reg_self *me, enum reg_cells_kind kind, struct reg_row row);
@@ -335,9 +352,10 @@ struct reg_row reg__row_now(const struct reg *reg, enum reg_cells_kind kind, uin
 bool reg__find_pool(const struct reg *reg, const char *ns, const char *name, struct reg_row *ret);
 bool reg__find_image(const struct reg *reg, const char *ref, struct reg_row *ret);
 bool reg__find_agent(const struct reg *reg, const char *ns, const char *name, struct reg_row *ret);
-/* The first two with a memory of earlier answers. */
-bool reg__pool_of(struct reg_self *me, const char *ns, const char *name, struct reg_row *ret);
-bool reg__image_of(struct reg_self *me, const char *ref, struct reg_row *ret);
+/* The first two with a memory of earlier answers; of texts of these lengths. */
+bool reg__pool_of(struct reg_self *me, const char *ns, uint32_t ns_len, const char *name,
+		  uint32_t name_len, struct reg_row *ret);
+bool reg__image_of(struct reg_self *me, const char *ref, uint32_t len, struct reg_row *ret);
 /* The row of that name, made when there is none. A new agent is not ready and has no slots until it
  * joins; with a pool (or REG_NIL) that has agents it is put beside them. */
 enum reg_status reg__pool_intern(struct reg_self *me, const char *ns, const char *name,
@@ -414,33 +432,9 @@ uint32_t reg__ports_scrub(struct reg *reg);
 /* A request, and what is found out about it once: lengths, hashes of its keys. */
 struct reg_want {
 	const struct reg_request *req;
-	uint32_t ns_len, name_len, id_len, image_len, request_id_len;
+	uint32_t ns_len, name_len, id_len, pool_len, image_len, request_id_len;
 	uint64_t name_hash, request_hash; /* request_id_len 0: none */
 };
-/* The hashes, from the lengths. */
-void reg__want_keys(struct reg_want *want);
-/* The last 1 to 7 bytes of a text as a word, filled with 0. */
-static inline uint64_t reg__tail_word(const void *text, uint32_t len)
-{
-	const uint8_t *src = text;
-	uint64_t w = 0;
-	uint32_t four;
-	uint16_t two;
-
-	if (len & 4) {
-		memcpy(&four, src, 4);
-		w = four;
-	}
-	if (len & 2) {
-		memcpy(&two, src + (len & 4), 2);
-		w |= (uint64_t)two << (8 * (len & 4));
-	}
-	if (len & 1)
-		w |= (uint64_t)src[len & 6] << (8 * (len & 6));
-	return w;
-}
-void reg__words_in(uint64_t *dst, const void *src, uint32_t len); /* whole words */
-void reg__tail_in(uint64_t *dst, const void *src, uint32_t len);  /* the last one filled with 0 */
 void reg__words_out(void *dst, const uint64_t *src, uint32_t len);
 void reg__str_out(char *dst, const uint64_t *src, uint32_t cap);
 uint32_t reg__rec_pool(const struct reg_rec *rec);
@@ -504,7 +498,15 @@ void reg__gangs_reap(struct reg *reg, uint32_t dead);
 uint64_t reg__coarse_ns(void); /* CLOCK_MONOTONIC, to its tick */
 /* After the change and an exchange behind it (reg__changed). */
 void reg__dirty_mark(struct reg *reg, uint32_t idx, bool urgent);
-void reg__watchers_wake(struct reg *reg, struct reg_rec *rec);
+void reg__watchers_call(struct reg *reg, uint64_t mask);
+static inline void reg__watchers_wake(struct reg *reg, struct reg_rec *rec)
+{
+	/* seq_cst [W2]: pairs with reg_watch; after the change */
+	uint64_t mask = atomic_load_explicit(&rec->watchers, memory_order_seq_cst);
+
+	if (__builtin_expect(mask != 0, 0))
+		reg__watchers_call(reg, mask);
+}
 void reg__futex_wake(a32 *word);
 int reg__futex_wait(a32 *word, uint32_t seen, uint64_t timeout_ns);
 

@@ -370,11 +370,8 @@ enum reg_status reg_watch(struct reg_self *me, reg_sandbox_id sandbox)
 	return REG_OK;
 }
 
-void reg__watchers_wake(struct reg *reg, struct reg_rec *rec)
+void reg__watchers_call(struct reg *reg, uint64_t mask)
 {
-	/* seq_cst [W2]: pairs with reg_watch; after the change */
-	uint64_t mask = atomic_load_explicit(&rec->watchers, memory_order_seq_cst);
-
 	for (; mask; mask &= mask - 1) {
 		for (uint32_t i = (uint32_t)__builtin_ctzll(mask); i < REG_PARTICIPANTS_MAX;
 		     i += 64) {

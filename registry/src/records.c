@@ -7,68 +7,7 @@
  */
 #include "internal.h"
 
-#include <immintrin.h>
 #include <string.h>
-
-#ifdef __SANITIZE_THREAD__
-#define PAIRS 0
-#else
-#define PAIRS 1 /* two words per store */
-#endif
-
-/*
- * Release stores [R2] [B1]: pair with reg__words_out and reg__text_read; who sees these bytes sees
- * the record or blob word that allowed them. Two words at once where ThreadSanitizer does not look:
- * the processor keeps each aligned half whole and its stores in order, and the compiler moves none
- * of them over the exchange that claimed the place nor over the release that publishes it.
- */
-static inline void pair_in(uint64_t *dst, const uint8_t *src)
-{
-	_mm_store_si128((__m128i *)(void *)dst,
-			_mm_loadu_si128((const __m128i *)(const void *)src));
-}
-
-static inline void line_in(uint64_t *dst, const uint8_t *src)
-{
-	pair_in(dst, src);
-	pair_in(dst + 2, src + 16);
-	pair_in(dst + 4, src + 32);
-	pair_in(dst + 6, src + 48);
-}
-
-void reg__words_in(uint64_t *dst, const void *src, uint32_t len)
-{
-	const uint8_t *from = src;
-	uint64_t w;
-	uint32_t i = 0;
-
-	if (PAIRS && len >= 32) {
-		if ((uintptr_t)dst & 8) {
-			memcpy(&w, from, 8);
-			__atomic_store_n(dst, w, __ATOMIC_RELEASE);
-			i = 8;
-		}
-		for (; i + 64 <= len; i += 64)
-			line_in(dst + i / 8, from + i);
-		for (; i + 16 <= len; i += 16)
-			pair_in(dst + i / 8, from + i);
-	}
-	for (; i < len; i += 8) {
-		memcpy(&w, from + i, 8);
-		__atomic_store_n(&dst[i / 8], w, __ATOMIC_RELEASE);
-	}
-}
-
-void reg__tail_in(uint64_t *dst, const void *src, uint32_t len)
-{
-	uint32_t whole = len / 8 * 8;
-
-	reg__words_in(dst, src, whole);
-	if (len > whole) /* release [R2] [B1] */
-		__atomic_store_n(&dst[whole / 8],
-				 reg__tail_word((const uint8_t *)src + whole, len - whole),
-				 __ATOMIC_RELEASE);
-}
 
 void reg__words_out(void *dst, const uint64_t *src, uint32_t len)
 {
@@ -174,16 +113,6 @@ static void ports_in(struct reg_rec *rec, const uint16_t *ports, uint32_t n)
 	for (uint32_t i = 0; i < n; i++)
 		all[i] = ports[i];
 	reg__words_in(rec->ports, all, (n + 3) / 4 * 8);
-}
-
-void reg__want_keys(struct reg_want *want)
-{
-	const struct reg_request *req = want->req;
-
-	want->name_hash = reg__hash_of(req->ns, want->ns_len, req->name, want->name_len);
-	if (want->request_id_len)
-		want->request_hash =
-			reg__hash_of(req->ns, want->ns_len, req->request_id, want->request_id_len);
 }
 
 /* What may change later. Relaxed where nothing is said: nobody reads it before the record is

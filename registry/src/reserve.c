@@ -9,11 +9,11 @@
 
 #include <string.h>
 
-/* Its length; false: none, too short or too long. */
-static bool fits(const char *text, size_t min, size_t max, uint32_t *ret_len)
+/* Its length; false: too short or too long. */
+static inline bool fits(const char *text, uint32_t min, uint32_t max, uint32_t *ret_len)
 {
-	*ret_len = text ? (uint32_t)strnlen(text, max + 1) : 0;
-	return text && *ret_len <= max && *ret_len >= min;
+	*ret_len = reg__text_len(text, max);
+	return *ret_len <= max && *ret_len >= min;
 }
 
 static bool ports_valid(const struct reg_request *req)
@@ -30,9 +30,8 @@ static bool ports_valid(const struct reg_request *req)
 
 enum reg_status reg__request_check(const struct reg_request *req, struct reg_want *ret)
 {
-	uint32_t pool_len;
-
-	*ret = (struct reg_want){.req = req};
+	ret->req = req;
+	ret->request_id_len = 0;
 	if (!req->ns || !req->name || !req->id || !req->pool || !req->image || !*req->ns ||
 	    !*req->name || !*req->id)
 		return REG_INVALID;
@@ -40,7 +39,7 @@ enum reg_status reg__request_check(const struct reg_request *req, struct reg_wan
 	    !fits(req->name, 1, REG_NAME_MAX, &ret->name_len) ||
 	    !fits(req->id, 1, REG_ID_MAX, &ret->id_len) ||
 	    !fits(req->image, 0, REG_IMAGE_MAX, &ret->image_len) ||
-	    !fits(req->pool, 0, REG_NAME_MAX, &pool_len) ||
+	    !fits(req->pool, 0, REG_NAME_MAX, &ret->pool_len) ||
 	    (req->request_id &&
 	     !fits(req->request_id, 0, REG_REQUEST_ID_MAX, &ret->request_id_len)) ||
 	    req->spec_len > REG_SPEC_MAX || req->labels_len > REG_LABELS_MAX)
@@ -162,7 +161,7 @@ static enum reg_status reserve_try(struct reg_self *me, const struct reg_request
 
 	reg__rec_prefetch(me, req, reg__cell_next(me, CELLS_RECORDS));
 	st = reg__request_check(req, &want);
-	if (!st && !reg__pool_of(me, req->ns, req->pool, &pool))
+	if (!st && !reg__pool_of(me, req->ns, want.ns_len, req->pool, want.pool_len, &pool))
 		st = REG_NO_POOL;
 	if (st) {
 		reg__count_refused(me, st);
@@ -172,7 +171,7 @@ static enum reg_status reserve_try(struct reg_self *me, const struct reg_request
 	reg__index_prefetch(reg, INDEX_NAMES, want.name_hash);
 	if (want.request_id_len)
 		reg__index_prefetch(reg, INDEX_REQUESTS, want.request_hash);
-	if (!reg__image_of(me, req->image, &image))
+	if (!reg__image_of(me, req->image, want.image_len, &image))
 		image.idx = REG_NIL;
 	st = reg__rec_new(me, &want, pool.idx, 1, &lease.sandbox);
 	if (st) {

@@ -176,7 +176,7 @@ bool reg__row_there(const struct reg *reg, enum reg_cells_kind kind, uint32_t id
  * stands still before its last step. seq_cst [U1]: a user has stored what refers to the row before
  * this look, and the retirer looks for that after it said RETIRING; see docs/memory-model.md.
  */
-bool reg__row_stands(const struct reg *reg, enum reg_cells_kind kind, struct reg_row row)
+bool reg__row_revive(const struct reg *reg, enum reg_cells_kind kind, struct reg_row row)
 {
 	a64 *word = reg__cell(reg, kind, row.idx);
 	uint64_t w = word ? atomic_load_explicit(word, memory_order_seq_cst) : 0; /* [U1] */
@@ -264,9 +264,11 @@ bool reg__find_agent(const struct reg *reg, const char *ns, const char *name, st
 }
 
 /* Where the answer for a text is remembered. */
-static uint32_t memo_at(const char *text)
+static inline uint32_t memo_at(const char *text, uint32_t len)
 {
-	return (uint32_t)(reg__hash(text, NULL) % NAME_MEMOS);
+	uint64_t last = len < 8 ? reg__tail_word(text, len) : reg__eight(text + len - 8);
+
+	return (uint32_t)(((last ^ len) * UINT64_C(0x9fb21c651e98df25)) >> 32) % NAME_MEMOS;
 }
 
 /*
@@ -274,36 +276,45 @@ static uint32_t memo_at(const char *text)
  * text as long as it keeps its generation, so one look at the cell word says that it still is the
  * row of that name, without a read section and without reading the shared text.
  */
-bool reg__pool_of(struct reg_self *me, const char *ns, const char *name, struct reg_row *ret)
+bool reg__pool_of(struct reg_self *me, const char *ns, uint32_t ns_len, const char *name,
+		  uint32_t name_len, struct reg_row *ret)
 {
-	struct reg_pool_memo *memo = &me->pool_memo[memo_at(name)];
+	struct reg_pool_memo *memo = &me->pool_memo[memo_at(name, name_len)];
 
-	if (memo->row.gen && !strcmp(memo->name, name) && !strcmp(memo->ns, ns) &&
+	if (memo->row.gen && memo->name_len == name_len && memo->ns_len == ns_len &&
+	    reg__text_same(memo->name, name, name_len) && reg__text_same(memo->ns, ns, ns_len) &&
 	    reg__row_stands(me->reg, CELLS_POOLS, memo->row)) {
 		*ret = memo->row;
 		return true;
 	}
 	if (!reg__find_pool(me->reg, ns, name, ret))
 		return false;
-	memo->row = *ret;
-	reg__text_copy(memo->ns, sizeof(memo->ns), ns);
-	reg__text_copy(memo->name, sizeof(memo->name), name);
+	if (ns_len < sizeof(memo->ns) && name_len < sizeof(memo->name)) {
+		memo->row = *ret;
+		memo->ns_len = ns_len;
+		memo->name_len = name_len;
+		reg__text_copy(memo->ns, sizeof(memo->ns), ns);
+		reg__text_copy(memo->name, sizeof(memo->name), name);
+	}
 	return true;
 }
 
-bool reg__image_of(struct reg_self *me, const char *ref, struct reg_row *ret)
+bool reg__image_of(struct reg_self *me, const char *ref, uint32_t len, struct reg_row *ret)
 {
-	struct reg_image_memo *memo = &me->image_memo[memo_at(ref)];
+	struct reg_image_memo *memo = &me->image_memo[memo_at(ref, len)];
 
-	if (memo->row.gen && !strcmp(memo->ref, ref) &&
+	if (memo->row.gen && memo->ref_len == len && reg__text_same(memo->ref, ref, len) &&
 	    reg__row_stands(me->reg, CELLS_IMAGES, memo->row)) {
 		*ret = memo->row;
 		return true;
 	}
 	if (!reg__find_image(me->reg, ref, ret))
 		return false;
-	memo->row = *ret;
-	reg__text_copy(memo->ref, sizeof(memo->ref), ref);
+	if (len < sizeof(memo->ref)) {
+		memo->row = *ret;
+		memo->ref_len = len;
+		reg__text_copy(memo->ref, sizeof(memo->ref), ref);
+	}
 	return true;
 }
 

@@ -60,6 +60,12 @@ static inline bool row_state_found(unsigned int state)
 	return state == ROW_LIVE || state == ROW_RETIRING || state == ROW_HELD;
 }
 
+/* LIVE under that generation, whoever made it. */
+static inline bool row_word_live(uint64_t w, uint32_t gen)
+{
+	return (uint32_t)w == (gen << CELL_GEN_SHIFT | ROW_LIVE << CELL_STATE_SHIFT);
+}
+
 /* Holds its key against other makers. */
 static inline bool row_state_used(unsigned int state)
 {
