@@ -116,24 +116,6 @@ void reg__agent_limit(struct reg *reg, uint32_t agent)
 	}
 }
 
-/*
- * After the claim of a slot: the agent takes new ones, this slot is below its limit, and it is of
- * that pool. Who drains, shrinks, moves or removes an agent changes the hot word or the pool first
- * and looks at the slot words after; so either that one sees the claim, or we see the change and
- * give the slot back. *ret_gen is the agent's generation.
- */
-bool reg__claim_stands(const struct reg *reg, uint32_t agent, uint32_t slot, uint32_t pool,
-		       uint32_t *ret_gen)
-{
-	const struct reg_agent *a = reg__agent(reg, agent);
-	/* seq_cst, both [U2]: after the CAS on the slot word */
-	uint64_t hot = atomic_load_explicit(&a->hot, memory_order_seq_cst);
-
-	*ret_gen = hot_gen(hot);
-	return hot_ready(hot) && slot < hot_slots(hot) &&
-	       atomic_load_explicit(&a->pool, memory_order_seq_cst) == pool;
-}
-
 /* ---- join ---- */
 
 static bool info_valid(const struct reg_agent_info *i)

@@ -7,15 +7,7 @@
  */
 #include "place.h"
 
-#include <immintrin.h>
-
-static uint32_t place_of(uint32_t pool, uint32_t image)
-{
-	return (pool * 31 + (image + 1) * 7) % FLOORS;
-}
-
-static __attribute__((noinline)) struct reg_floor *floor_make(struct reg_self *me, uint32_t i,
-							      uint32_t pool, uint32_t image)
+struct reg_floor *reg__floor_make(struct reg_self *me, uint32_t i, uint32_t pool, uint32_t image)
 {
 	struct reg_floor *f = &me->floors.of[i];
 
@@ -33,16 +25,6 @@ static __attribute__((noinline)) struct reg_floor *floor_make(struct reg_self *m
 	/* none of the number before, so that it is not believed yet */
 	f->moves = ~atomic_load_explicit(&f->row->moves, memory_order_relaxed);
 	return f;
-}
-
-struct reg_floor *reg__floor_of(struct reg_self *me, uint32_t pool, uint32_t image)
-{
-	uint32_t i = place_of(pool, image);
-	struct reg_floor *f = &me->floors.of[i];
-
-	return __builtin_expect(f->pool == pool && f->image == image, 1)
-		       ? f
-		       : floor_make(me, i, pool, image);
 }
 
 void reg__floor_moved(struct reg_self *me, struct reg_floor *f, uint64_t moves)
@@ -67,7 +49,8 @@ void reg__floor_raise(struct reg_self *me, struct reg_floor *f, int16_t to)
 }
 
 /* The floors that are not below the load, a bit each. */
-static uint32_t not_below(const struct reg_floors *floors, int16_t load)
+static inline __attribute__((always_inline)) uint32_t not_below(const struct reg_floors *floors,
+								int16_t load)
 {
 	const __m128i *lanes = (const __m128i *)(const void *)floors->value;
 	__m128i than =
@@ -99,7 +82,8 @@ void reg__floors_sink(struct reg_self *me, uint32_t pool, int16_t load, uint32_t
 
 /* Makes room for one more: who is at the floor or above is found by a pass as well; when all are
  * below it, the floor sinks to the lowest of them, and the passes find them. */
-static void fresh_drop(struct reg_self *me, struct reg_floor *f, uint32_t i)
+static __attribute__((noinline)) void fresh_drop(struct reg_self *me, struct reg_floor *f,
+						 uint32_t i)
 {
 	int16_t lowest = REG_HINT_FULL;
 	uint32_t kept = 0;
@@ -125,32 +109,35 @@ static void fresh_drop(struct reg_self *me, struct reg_floor *f, uint32_t i)
 void reg__floors_fresh(struct reg_self *me, uint32_t pool, uint32_t agent, int16_t load)
 {
 	for (uint32_t bits = not_below(&me->floors, load); bits; bits &= bits - 1) {
-		uint32_t i = (uint32_t)__builtin_ctz(bits);
+		uint32_t i = (uint32_t)__builtin_ctz(bits), count;
 		struct reg_floor *f = &me->floors.of[i];
+		const a64 *members;
 
 		if (f->pool != pool)
 			continue;
-		const a64 *members = f->image_bits ? f->image_bits : f->pool_bits;
-
+		members = f->image_bits ? f->image_bits : f->pool_bits;
 		/* relaxed: a member that comes later voids the floor */
 		if (!(atomic_load_explicit(&members[agent / 64], memory_order_relaxed) >>
 			      (agent % 64) &
 		      1))
 			continue;
-		if (f->fresh_count && f->fresh[f->fresh_count - 1] == agent) {
-			f->sunk |= load < (int16_t)me->floors.value[i];
-			continue;
+		count = f->fresh_count;
+		if (!count || f->fresh[count - 1] != agent) {
+			if (__builtin_expect(count == FRESH, 0)) {
+				fresh_drop(me, f, i);
+				count = f->fresh_count;
+			}
+			f->fresh[count] = agent;
+			f->fresh_count = count + 1;
 		}
-		if (f->fresh_count == FRESH)
-			fresh_drop(me, f, i);
-		f->fresh[f->fresh_count++] = agent;
-		f->sunk |= load < (int16_t)me->floors.value[i];
+		if (load < (int16_t)me->floors.value[i])
+			f->sunk = true;
 	}
 }
 
 /* All of them, for the lowest; keeps those that are not above the floor. */
-static uint32_t fresh_lowest(struct reg_self *me, struct reg_floor *f, const struct choice *c,
-			     int16_t *best)
+uint32_t reg__fresh_lowest(struct reg_self *me, struct reg_floor *f, const uint64_t *excluded,
+			   int16_t *best)
 {
 	int16_t limit = floor_value(me, f);
 	uint32_t agent = REG_NIL, kept = 0;
@@ -165,33 +152,12 @@ static uint32_t fresh_lowest(struct reg_self *me, struct reg_floor *f, const str
 			continue; /* taken again */
 		f->sunk |= hint < limit;
 		f->fresh[kept++] = a;
-		if (hint < *best && choice_has(c, a)) {
+		if (hint < *best && floor_has(f, a) &&
+		    !(excluded && excluded[a / 64] >> (a % 64) & 1)) {
 			*best = hint;
 			agent = a;
 		}
 	}
 	f->fresh_count = kept;
 	return agent;
-}
-
-uint32_t reg__floor_fresh(struct reg_self *me, struct reg_floor *f, const struct choice *c,
-			  int16_t *ret_hint)
-{
-	int16_t limit = floor_value(me, f);
-
-	*ret_hint = REG_HINT_FULL;
-	if (__builtin_expect(f->sunk, 0))
-		return fresh_lowest(me, f, c, ret_hint);
-	while (f->fresh_count) { /* none is below the floor: the last one at it will do */
-		uint32_t a = f->fresh[f->fresh_count - 1];
-		/* relaxed: a hint */
-		int16_t hint = atomic_load_explicit(reg__hint(me->reg, a), memory_order_relaxed);
-
-		if (hint <= limit && hint != REG_HINT_FULL && choice_has(c, a)) {
-			*ret_hint = hint;
-			return a;
-		}
-		f->fresh_count--;
-	}
-	return REG_NIL;
 }

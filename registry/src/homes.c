@@ -13,7 +13,7 @@
 
 void reg__homes_move(struct reg *reg)
 {
-	/* release [N1]: pairs with reg__homes_look; the participant's word before the number */
+	/* release [N1]: pairs with homes_look; the participant's word before the number */
 	atomic_fetch_add_explicit(&reg->hdr->homes, 1, memory_order_release);
 }
 
@@ -40,14 +40,10 @@ static bool rank_of(const struct reg_self *me, uint32_t *ret_rank, uint32_t *ret
 	return rank < *ret_workers;
 }
 
-void reg__homes_look(struct reg_self *me)
+void reg__homes_moved(struct reg_self *me, uint32_t now)
 {
-	/* acquire [N1]: pairs with reg__homes_move */
-	uint32_t now = atomic_load_explicit(&me->reg->hdr->homes, memory_order_acquire);
 	uint32_t rank, workers;
 
-	if (__builtin_expect(me->homes_seen == now + 1, 1))
-		return;
 	me->homes_seen = now + 1;
 	me->homes = 0;
 	if (rank_of(me, &rank, &workers))
@@ -76,6 +72,11 @@ static void notice_leave(struct reg_pool *pool, uint32_t home, uint32_t notice)
 			return;
 }
 
+void reg__notice_leave(struct reg_pool *pool, uint32_t agent, int16_t load)
+{
+	notice_leave(pool, home_of(agent), notice_make(load, agent / REG_STRIPE));
+}
+
 static void foreign_take(struct reg_self *me, uint32_t idx, struct reg_pool *pool, uint32_t home)
 {
 	/* acquire [N2]: pairs with notice_leave; the pass that follows sees the hint */
@@ -90,25 +91,8 @@ static void foreign_take(struct reg_self *me, uint32_t idx, struct reg_pool *poo
 		notice_leave(pool, home, notice);
 }
 
-/* Some home has a notice: looks at the line as a whole. */
-static bool foreign_any(const struct reg_pool *pool)
-{
-#ifdef __SANITIZE_THREAD__
-	return pool != NULL;
-#else
-	/* unordered: a notice that is not seen yet is seen by the next search */
-	const __m128i *w = (const __m128i *)(uintptr_t)pool->foreign;
-	__m128i any = _mm_or_si128(_mm_or_si128(_mm_load_si128(w), _mm_load_si128(w + 1)),
-				   _mm_or_si128(_mm_load_si128(w + 2), _mm_load_si128(w + 3)));
-
-	return _mm_movemask_epi8(_mm_cmpeq_epi8(any, _mm_setzero_si128())) != 0xffff;
-#endif
-}
-
 void reg__foreign_take(struct reg_self *me, uint32_t idx, struct reg_pool *pool)
 {
-	if (__builtin_expect(!foreign_any(pool), 1))
-		return;
 	for (uint32_t homes = me->homes; homes; homes &= homes - 1) {
 		uint32_t home = (uint32_t)__builtin_ctz(homes);
 
@@ -157,14 +141,12 @@ static bool image_has(const struct reg *reg, uint32_t image, uint32_t agent)
 	       atomic_load_explicit(&bits[agent / 64], memory_order_relaxed) >> (agent % 64) & 1;
 }
 
-static void lows_sink(struct reg *reg, struct reg_pool *pool, uint32_t agent, int16_t load)
+void reg__lows_sink(struct reg *reg, struct reg_pool *pool, uint64_t rows, uint32_t agent,
+		    int16_t load)
 {
 	uint32_t home = home_of(agent);
 
-	/* seq_cst [N3]: as in low_sink: a row that comes into use later is raised after a pass that
-	 * sees the hint */
-	for (uint64_t rows = atomic_load_explicit(&pool->lows_used, memory_order_seq_cst); rows;
-	     rows &= rows - 1) {
+	for (; rows; rows &= rows - 1) {
 		uint32_t row = (uint32_t)__builtin_ctzll(rows) % REG_LOWS;
 		a32 *low = &pool->low[row][home];
 		/* seq_cst [N3] */
@@ -267,24 +249,6 @@ void reg__pool_void(struct reg *reg, uint32_t idx)
 		}
 	/* release [N4]: pairs with place.c; the hint, or the member's bit, before the number */
 	atomic_fetch_add_explicit(&pool->moves, 1, memory_order_release);
-}
-
-/* ---- a release ---- */
-
-/* Who dies in here has lowered the hint and not told everybody: his reaper voids what is known. */
-void reg__load_lowered(struct reg_self *me, uint32_t idx, struct reg_pool *pool, uint32_t agent,
-		       int16_t load)
-{
-	/* acquire [N1]: pairs with reg__homes_move; after the hint: who lives there by now and has
-	 * not been told has passed over it later */
-	uint32_t homes = atomic_load_explicit(&me->reg->hdr->homes, memory_order_acquire);
-
-	if (load == REG_HINT_FULL || !pool)
-		return;
-	reg__floors_fresh(me, idx, agent, load);
-	lows_sink(me->reg, pool, agent, load);
-	if (homes + 1 != me->homes_seen || !(me->homes >> home_of(agent) & 1))
-		notice_leave(pool, home_of(agent), notice_make(load, agent / REG_STRIPE));
 }
 
 /* ---- who else is at it ---- */

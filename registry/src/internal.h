@@ -308,11 +308,6 @@ void reg__homes_move(struct reg *reg);
 /* What is known about loads in that pool is void: after a hint there was lowered by administration,
  * or may have been by one who died before he told the others. */
 void reg__pool_void(struct reg *reg, uint32_t pool);
-/* A slot has become free: the agent's hint is load now. Tells those who may rely on a higher one.
- */
-void reg__load_lowered(struct reg_self *me, uint32_t pool, struct reg_pool *row, uint32_t agent,
-		       int16_t load);
-
 /* ---- floors.c ---- */
 void reg__floors_void(struct reg_self *me);
 /* I have released a slot of that agent. */
@@ -376,9 +371,6 @@ void reg__agent_row_init(struct reg *reg, uint32_t idx, uint32_t gen, uint32_t p
 void reg__agent_reclaim(struct reg_self *me, uint32_t idx);
 /* Brings the number of slots that may be taken into line with the slot words. */
 void reg__agent_limit(struct reg *reg, uint32_t agent);
-/* After the claim of a slot for that pool; false: give it back. */
-bool reg__claim_stands(const struct reg *reg, uint32_t agent, uint32_t slot, uint32_t pool,
-		       uint32_t *ret_gen);
 
 /* ---- cold.c ---- */
 struct reg_cold_change {

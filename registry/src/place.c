@@ -7,6 +7,7 @@
  * next release undoes it. Lock free.
  */
 #include "place.h"
+#include "seat.h"
 
 #include <string.h>
 
@@ -38,6 +39,34 @@ static inline void choice_fill(const struct reg_self *me, const struct search *s
 	c->homes = me->homes ? homes_pattern(me->homes) : ~UINT64_C(0);
 }
 
+/* What follows the claim of a slot, with the hot word as of then. */
+static inline enum reg_status settle(struct reg_self *me, const struct search *s,
+				     const struct reg_agent *a, uint64_t hot, uint32_t agent,
+				     uint32_t slot, uint32_t gen, struct reg_lease *ret)
+{
+	enum reg_status st;
+
+	ret->agent.gen = hot_gen(hot);
+	if (__builtin_expect(!reg__claim_stands(a, hot, slot, s->pool), 0)) {
+		reg__slot_free(me, agent, slot, gen, s->record);
+		return REG_STALE;
+	}
+	/* release [R3]: pairs with record_matches in index.c */
+	atomic_store_explicit(&s->rec->place, place_make(agent, slot, gen), memory_order_release);
+	(void)FAILPOINT("reserve.placed");
+	if (__builtin_expect(s->port_count, 0)) {
+		st = reg__ports_claim(me->reg, agent, s->record, ret->sandbox.gen);
+		if (st) {
+			reg__unplace(me, s->record, s->rec, ret->sandbox.gen);
+			return st;
+		}
+	}
+	ret->agent.idx = agent;
+	ret->slot = slot;
+	ret->slot_gen = gen;
+	return REG_OK;
+}
+
 /*
  * Slot, placement, ports, in this order; undone in reverse. Dying after the slot: the reaper finds
  * the slot by our index. After the placement: by the record, which is CLAIMED and ours. REG_OK,
@@ -46,32 +75,21 @@ static inline void choice_fill(const struct reg_self *me, const struct search *s
 static inline enum reg_status take_on(struct reg_self *me, const struct search *s, uint32_t agent,
 				      uint32_t slot, struct reg_lease *ret)
 {
-	struct reg *reg = me->reg;
-	struct reg_rec *rec = s->rec;
+	struct reg_agent *a = reg__agent(me->reg, agent);
 	uint32_t gen;
-	enum reg_status st;
+	uint64_t hot;
 
-	if (slot != REG_NIL ? !reg__slot_take(me, agent, slot, s->record, &gen)
-			    : !reg__slot_claim(me, agent, s->record, false, &slot, &gen))
+	if (!a)
 		return REG_STALE;
-	if (!reg__claim_stands(reg, agent, slot, s->pool, &ret->agent.gen)) {
-		reg__slot_free(me, agent, slot, gen, s->record);
-		return REG_STALE;
+	if (slot == REG_NIL) {
+		if (!agent_claim(me, a, agent, s->record, false, &slot, &gen, &hot))
+			return REG_STALE;
+	} else {
+		if (!reg__slot_take(me, agent, slot, s->record, &gen))
+			return REG_STALE;
+		hot = atomic_load_explicit(&a->hot, memory_order_seq_cst); /* [U2] */
 	}
-	/* release [R3]: pairs with record_matches in index.c */
-	atomic_store_explicit(&rec->place, place_make(agent, slot, gen), memory_order_release);
-	(void)FAILPOINT("reserve.placed");
-	if (s->port_count) {
-		st = reg__ports_claim(reg, agent, s->record, ret->sandbox.gen);
-		if (st) {
-			reg__unplace(me, s->record, rec, ret->sandbox.gen);
-			return st;
-		}
-	}
-	ret->agent.idx = agent;
-	ret->slot = slot;
-	ret->slot_gen = gen;
-	return REG_OK;
+	return settle(me, s, a, hot, agent, slot, gen, ret);
 }
 
 /* slot REG_NIL: any by the mask, which nominates only. */
@@ -83,7 +101,7 @@ static inline enum reg_status try_agent(struct reg_self *me, struct search *s, u
 	if (!s->port_count ||
 	    !reg__ports_taken(me->reg, agent, s->ports, s->port_count, &s->undecided))
 		st = take_on(me, s, agent, slot, ret);
-	if (st == REG_PORT_CONFLICT) {
+	if (__builtin_expect(st == REG_PORT_CONFLICT, 0)) {
 		s->conflict = true;
 		me->excluded[agent / 64] |= UINT64_C(1) << (agent % 64);
 	}
@@ -98,12 +116,17 @@ static inline enum reg_status try_agent(struct reg_self *me, struct search *s, u
 
 /* The least loaded candidate by hint, by a pass over all of the pool; REG_NIL: none has room.
  * Repeats only when a hint changed between the two looks. */
-static uint32_t best_anywhere(struct reg_self *me, const struct choice *c, int16_t *ret_hint)
+static __attribute__((noinline)) uint32_t best_anywhere(struct reg_self *me, const struct search *s,
+							const struct reg_floor *f,
+							int16_t *ret_hint)
 {
+	struct choice c;
+
+	choice_fill(me, s, f, &c);
 	for (;;) {
 		int16_t best = REG_HINT_FULL;
 		uint32_t at = me->rotor / REG_STRIPE;
-		uint32_t agent = reg__scan_lowest(me, c, 0, &at, &best);
+		uint32_t agent = reg__scan_lowest(me, &c, 0, &at, &best);
 
 		*ret_hint = best;
 		if (agent != REG_NIL || best == REG_HINT_FULL)
@@ -139,31 +162,36 @@ static uint32_t pass_at_home(struct reg_self *me, const struct search *s, const 
 	return agent;
 }
 
-static uint32_t best_at_home(struct reg_self *me, const struct search *s, const struct choice *c,
-			     struct reg_floor *f, uint32_t others, int16_t *ret_hint)
+/* None of those that I have released lately will do. */
+static __attribute__((noinline)) uint32_t best_at_home(struct reg_self *me, const struct search *s,
+						       struct reg_floor *f, uint32_t others,
+						       int16_t *ret_hint)
 {
-	uint32_t agent = reg__floor_fresh(me, f, c, ret_hint);
+	struct choice c;
+	uint32_t agent;
 
-	if (agent != REG_NIL)
-		return agent;
 	*ret_hint = floor_value(me, f);
 	if (*ret_hint == REG_HINT_FULL)
 		return REG_NIL;
-	agent = reg__scan_first(me, c, *ret_hint, &f->stripe);
+	choice_fill(me, s, f, &c);
+	agent = reg__scan_first(me, &c, *ret_hint, &f->stripe);
 	if (agent != REG_NIL)
 		return agent;
 	do
-		agent = pass_at_home(me, s, c, f, others, ret_hint);
+		agent = pass_at_home(me, s, &c, f, others, ret_hint);
 	while (agent == REG_NIL && *ret_hint != REG_HINT_FULL); /* taken meanwhile */
 	return agent;
 }
 
 /* Passes over those of the other homes that may have less than mine. */
-static uint32_t steal(struct reg_self *me, const struct search *s, const struct choice *c,
-		      uint32_t image, uint32_t others, const int16_t lows[REG_HOMES], int step,
-		      uint32_t agent, int16_t *best)
+static uint32_t steal(struct reg_self *me, const struct search *s, const struct reg_floor *f,
+		      uint32_t others, const int16_t lows[REG_HOMES], int step, uint32_t agent,
+		      int16_t *best)
 {
-	struct choice there = *c;
+	struct choice c, there;
+
+	choice_fill(me, s, f, &c);
+	there = c;
 
 	for (; others; others &= others - 1) {
 		uint32_t home = (uint32_t)__builtin_ctz(others), at = me->rotor / REG_STRIPE, a;
@@ -172,11 +200,11 @@ static uint32_t steal(struct reg_self *me, const struct search *s, const struct 
 
 		if (lows[home] >= *best)
 			continue;
-		seen = s->port_count ? 0 : reg__low_word(me, s->row, image, home);
+		seen = s->port_count ? 0 : reg__low_word(me, s->row, f->image, home);
 		there.homes = homes_pattern(1u << home);
 		a = reg__scan_lowest(me, &there, lows[home], &at, &found);
 		if (found > lows[home])
-			reg__low_raise(me, s->row, image, home, c, seen, found, step);
+			reg__low_raise(me, s->row, f->image, home, &c, seen, found, step);
 		if (a == REG_NIL || found >= *best)
 			continue;
 		agent = a;
@@ -193,10 +221,11 @@ static uint32_t homes_in_use(uint32_t stripes)
 
 /* The best of the other homes, when one may have less than mine. Exact unless somebody else is
  * placing at the same time: then the load may be SLACK above the lowest. */
-static uint32_t compare(struct reg_self *me, const struct search *s, const struct choice *c,
-			uint32_t image, uint32_t others, uint32_t agent, int16_t *hint)
+static __attribute__((noinline)) uint32_t compare(struct reg_self *me, const struct search *s,
+						  const struct reg_floor *f, uint32_t others,
+						  uint32_t agent, int16_t *hint)
 {
-	int16_t lows[REG_HOMES], lowest = reg__low_of(s->row, image, others, lows);
+	int16_t lows[REG_HOMES], lowest = reg__low_of(s->row, f->image, others, lows);
 	bool busy;
 
 	if (*hint <= lowest)
@@ -204,48 +233,66 @@ static uint32_t compare(struct reg_self *me, const struct search *s, const struc
 	busy = reg__others_placing(me);
 	if (busy && agent != REG_NIL && *hint <= lowest + SLACK)
 		return agent;
-	return steal(me, s, c, image, others, lows, busy ? SLACK : 1, agent, hint);
+	return steal(me, s, f, others, lows, busy ? SLACK : 1, agent, hint);
 }
 
 /* The least loaded candidate by hint, REG_NIL: none has room. */
-static uint32_t nominate(struct reg_self *me, const struct search *s, uint32_t image,
-			 int16_t *ret_hint)
+static inline uint32_t nominate(struct reg_self *me, const struct search *s, struct reg_floor *f,
+				int16_t *ret_hint)
 {
-	struct reg_floor *f = reg__floor_of(me, s->pool, image);
-	uint32_t others = homes_in_use(s->stripes) & ~me->homes, agent;
-	struct choice c;
+	uint32_t others, agent;
 
-	choice_fill(me, s, f, &c);
-	if (!me->homes)
-		return best_anywhere(me, &c, ret_hint);
+	if (__builtin_expect(!me->homes, 0))
+		return best_anywhere(me, s, f, ret_hint);
 	/* acquire [N4]: pairs with reg__pool_void; before the pass */
 	uint64_t moves = atomic_load_explicit(&s->row->moves, memory_order_acquire);
 
 	if (__builtin_expect(f->moves != moves, 0))
 		reg__floor_moved(me, f, moves);
-	agent = best_at_home(me, s, &c, f, others, ret_hint);
-	return others && *ret_hint ? compare(me, s, &c, image, others, agent, ret_hint) : agent;
+	others = homes_in_use(s->stripes) & ~me->homes;
+	agent = floor_fresh(me, f, s->port_count ? me->excluded : NULL, ret_hint);
+	if (agent == REG_NIL)
+		agent = best_at_home(me, s, f, others, ret_hint);
+	return others && *ret_hint ? compare(me, s, f, others, agent, ret_hint) : agent;
 }
 
-/* The lowest score: an agent without the image when even 1000 more is less. */
-static inline uint32_t nominate_by_score(struct reg_self *me, const struct search *s,
-					 uint32_t image)
+/* An agent without the image, when even the score of that is less than the load there. */
+static __attribute__((noinline)) uint32_t without_image(struct reg_self *me, const struct search *s,
+							uint32_t image, uint32_t agent,
+							int16_t hint)
 {
-	int16_t hint, other_hint;
-	uint32_t agent = nominate(me, s, image, &hint), other;
+	int16_t other_hint;
+	uint32_t other = nominate(me, s, floor_of(me, s->pool, REG_NIL), &other_hint);
 
-	if (__builtin_expect(image == REG_NIL || agent == REG_NIL || hint < IMAGE_MISSING, 1))
-		return agent;
-	other = nominate(me, s, REG_NIL, &other_hint);
+	/* the two may share a place in the table: the caller's floor is the image's again */
+	(void)floor_of(me, s->pool, image);
 	return other != REG_NIL && other_hint + IMAGE_MISSING < hint ? other : agent;
 }
 
-/* Nominations until one succeeds or no hint shows room. A failed one heals its agent's hints, so
- * the loop ends. */
-static enum reg_status by_hint(struct reg_self *me, struct search *s, uint32_t image,
-			       struct reg_lease *ret)
+/* The lowest score. */
+static inline uint32_t nominate_by_score(struct reg_self *me, const struct search *s,
+					 struct reg_floor *f)
 {
-	for (uint32_t agent, failed = 0; (agent = nominate_by_score(me, s, image)) != REG_NIL;) {
+	int16_t hint;
+	uint32_t agent = nominate(me, s, f, &hint);
+
+	if (__builtin_expect(hint < IMAGE_MISSING, 1) || agent == REG_NIL || f->image == REG_NIL)
+		return agent;
+	return without_image(me, s, f->image, agent, hint);
+}
+
+/* A nomination failed: its agent's hints are healed, so that the nominations end. */
+static __attribute__((noinline)) void failed_at(struct reg_self *me, uint32_t agent)
+{
+	(void)reg__agent_heal(me->reg, agent);
+	reg__pause();
+}
+
+/* Nominations until one succeeds or no hint shows room. */
+static inline enum reg_status by_hint(struct reg_self *me, struct search *s, struct reg_floor *f,
+				      struct reg_lease *ret)
+{
+	for (uint32_t agent, failed = 0; (agent = nominate_by_score(me, s, f)) != REG_NIL;) {
 		enum reg_status st = try_agent(me, s, agent, REG_NIL, ret);
 
 		if (__builtin_expect(st == REG_OK, 1)) {
@@ -259,8 +306,7 @@ static enum reg_status by_hint(struct reg_self *me, struct search *s, uint32_t i
 			reg__count(me, REG_COUNT_NOMINATION_FAILED);
 			if (++failed == FAILED_NOMINATIONS_MAX)
 				break;
-			(void)reg__agent_heal(me->reg, agent);
-			reg__pause();
+			failed_at(me, agent);
 		}
 	}
 	return REG_STALE;
@@ -339,7 +385,7 @@ static enum reg_status by_word_decided(struct reg_self *me, struct search *s, ui
 	enum reg_status st = REG_STALE;
 	struct choice c;
 
-	choice_fill(me, s, reg__floor_of(me, s->pool, image), &c);
+	choice_fill(me, s, floor_of(me, s->pool, image), &c);
 	for (int n = 0; n < PORT_PASSES && st == REG_STALE; n++) {
 		s->undecided = false;
 		if (s->port_count)
@@ -410,29 +456,36 @@ static __attribute__((noinline)) enum reg_status by_pass(struct reg_self *me, st
 	return st;
 }
 
-static inline enum reg_status from_group(struct reg_self *me, struct search *s, uint32_t image,
+static inline enum reg_status from_group(struct reg_self *me, struct search *s, struct reg_floor *f,
 					 struct reg_lease *ret)
 {
-	enum reg_status st = by_hint(me, s, image, ret);
+	uint32_t image = f->image;
+	enum reg_status st = by_hint(me, s, f, ret);
 
 	return __builtin_expect(st == REG_STALE, 0) ? by_pass(me, s, image, ret) : st;
 }
 
-static inline enum reg_status place(struct reg_self *me, struct search *s, struct reg_lease *ret)
+/* All of them, so that an agent whose images change between the two passes is not missed by both;
+ * who has the image had no room a moment ago. */
+static __attribute__((noinline)) enum reg_status from_all(struct reg_self *me, struct search *s,
+							  struct reg_lease *ret)
 {
-	enum reg_status st = REG_STALE;
+	return from_group(me, s, floor_of(me, s->pool, REG_NIL), ret);
+}
 
-	reg__homes_look(me);
-	reg__foreign_take(me, s->pool, s->row);
+static inline enum reg_status place(struct reg_self *me, struct search *s, struct reg_floor *f,
+				    struct reg_lease *ret)
+{
+	enum reg_status st;
+
+	if (__builtin_expect(foreign_any(s->row), 0))
+		reg__foreign_take(me, s->pool, s->row);
 	if (s->port_count)
 		reg__ports_exclude(me->reg, s->ports, s->port_count, me->excluded, s->stripes);
-	if (s->image != REG_NIL)
-		st = from_group(me, s, s->image, ret);
-	if (st == REG_STALE)
-		/* All of them, so that an agent whose images change between the two passes is not
-		 * missed by both; who has the image had no room a moment ago. */
-		st = from_group(me, s, REG_NIL, ret);
-	if (st != REG_STALE)
+	st = from_group(me, s, f, ret);
+	if (__builtin_expect(st == REG_STALE && s->image != REG_NIL, 0))
+		st = from_all(me, s, ret);
+	if (__builtin_expect(st != REG_STALE, 1))
 		return st;
 	return s->conflict ? REG_PORT_CONFLICT : REG_NO_CAPACITY;
 }
@@ -440,23 +493,27 @@ static inline enum reg_status place(struct reg_self *me, struct search *s, struc
 enum reg_status reg__place(struct reg_self *me, uint32_t pool, uint32_t image, uint32_t record,
 			   struct reg_lease *ret)
 {
-	struct reg_floor *f = reg__floor_of(me, pool, image);
+	struct reg_floor *f;
 	struct search s;
 	enum reg_status st;
 
+	homes_look(me); /* may void the floors */
+	f = floor_of(me, pool, image);
 	s.stripes = (reg__cells_high(me->reg, CELLS_AGENTS) + REG_STRIPE - 1) / REG_STRIPE;
 	if (!f || !s.stripes)
 		return REG_NO_CAPACITY;
 	s.record = record;
 	s.pool = pool;
-	s.image = f->image_bits ? image : REG_NIL;
+	if (!f->image_bits && image != REG_NIL)
+		f = floor_of(me, pool, REG_NIL);
+	s.image = f->image;
 	s.row = f->row;
 	s.rec = reg__rec(me->reg, record);
 	s.conflict = s.undecided = false;
 	s.port_count = reg__rec_ports(s.rec, s.ports);
 	/* relaxed: see reg__others_placing */
 	atomic_store_explicit(&me->part->placing, 1, memory_order_relaxed);
-	st = place(me, &s, ret);
+	st = place(me, &s, f, ret);
 	atomic_store_explicit(&me->part->placing, 0, memory_order_relaxed);
 	return st;
 }
