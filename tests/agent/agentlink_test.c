@@ -297,7 +297,8 @@ static void test_reach_limit_ends_with_the_dial(void **state)
 	agentlink_set_reach_limit(link, 100 * NS_PER_MS);
 	assert_int_equal(fence(link, "nobody", 0, &heard), 0);
 	assert_true(until(heard.not_sent == 1));
-	/* Once sent, only the command's own deadline counts; the limit leaves a busy host time to dial. */
+	/* Once sent, only the command's own deadline counts; the limit leaves a busy host time to
+	 * dial. */
 	agentlink_set_reach_limit(link, 4000 * NS_PER_MS);
 	answer_commands = false;
 	server_start();

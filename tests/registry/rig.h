@@ -113,6 +113,8 @@ void rig_abort_orphan(void *rig, const struct reg_orphan *orphan);
 typedef void (*rig_fn)(struct rig *child, void *arg);
 /* A child that attaches, joins, calls fn, leaves and exits 0. Dies with the parent. */
 pid_t rig_fork(const struct rig *rig, rig_fn fn, void *arg);
+/* Before a fork: with AddressSanitizer no other thread may be running. */
+void rig_threads_rest(void);
 /* As rig_fork without attaching: child->reg and child->me are NULL. */
 pid_t rig_fork_bare(const struct rig *rig, rig_fn fn, void *arg);
 void rig_join(pid_t pid);	  /* must exit 0 within the deadline */

@@ -4,6 +4,7 @@
 #include "rig.h"
 #include "rig_proc.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
@@ -61,12 +62,53 @@ static void crash_for_real(void)
 		(void)signal(signals[i], SIG_DFL);
 }
 
+#ifdef __SANITIZE_ADDRESS__
+/* 'S' of "tid (name) S …": it sleeps, so it holds no lock of the allocator. */
+static bool thread_sleeps(const char *tid)
+{
+	char path[64], line[256] = "";
+	FILE *f;
+
+	(void)snprintf(path, sizeof(path), "/proc/self/task/%.20s/stat", tid);
+	f = fopen(path, "re");
+	if (!f)
+		return true; /* over already */
+	(void)!fgets(line, sizeof(line), f);
+	(void)fclose(f);
+	return strstr(line, ") S ") != NULL;
+}
+
+/* AddressSanitizer's allocator is not made ready for a fork: a child would inherit the lock that
+ * another thread holds. So no other thread may be running. */
+void rig_threads_rest(void)
+{
+	uint64_t end_ns = clock_mono_ns() + 10 * NS_PER_S;
+	bool busy = true;
+
+	while (busy && clock_mono_ns() < end_ns) {
+		DIR *dir = opendir("/proc/self/task");
+		struct dirent *e;
+
+		CHECK(dir != NULL);
+		busy = false;
+		while ((e = readdir(dir)))
+			busy |= *e->d_name != '.' && atoi(e->d_name) != gettid() &&
+				!thread_sleeps(e->d_name);
+		(void)closedir(dir);
+		(void)sched_yield();
+	}
+}
+#else
+void rig_threads_rest(void) {}
+#endif
+
 static pid_t fork_child(pid_t parent)
 {
 	pid_t pid;
 
 	(void)fflush(stdout);
 	(void)fflush(stderr);
+	rig_threads_rest();
 	pid = fork();
 	CHECK(pid >= 0);
 	if (pid > 0) {

@@ -246,6 +246,7 @@ static void test_fork(void **state)
 
 	CHECK_EQ(pthread_create(&reader, NULL, read_on, s), 0);
 	await(&s->ready, 1);
+	rig_threads_rest();
 	pid = fork();
 	CHECK(pid >= 0);
 	if (!pid) {
