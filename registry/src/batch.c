@@ -311,7 +311,7 @@ static void member_keys(struct batch *b, struct member *m, uint32_t i)
 
 static uint32_t pool_of(const struct batch *b, uint32_t i)
 {
-	return reg__rec_pool(reg__rec(b->me->reg, b->leases[i].sandbox.idx));
+	return reg__rec_pool(reg__rec_held(b->me->reg, b->leases[i].sandbox.idx));
 }
 
 /*
@@ -425,8 +425,8 @@ static void member_mark(struct batch *b, const struct reg_lease *head,
 			const struct reg_lease *lease)
 {
 	struct reg *reg = b->me->reg;
-	struct reg_rec *rec = reg__rec(reg, lease->sandbox.idx);
-	a64 *word = reg__cell(reg, CELLS_RECORDS, lease->sandbox.idx);
+	struct reg_rec *rec = reg__rec_held(reg, lease->sandbox.idx);
+	a64 *word = reg__cell_held(reg, CELLS_RECORDS, lease->sandbox.idx);
 	/* relaxed: ours */
 	uint64_t w = atomic_load_explicit(word, memory_order_relaxed), next = w;
 
@@ -441,7 +441,8 @@ static void member_mark(struct batch *b, const struct reg_lease *head,
 /* CLAIMED as a member → RESERVED, unless somebody who saw it was first. */
 static void member_show(struct batch *b, const struct reg_lease *lease)
 {
-	a64 *word = reg__cell(b->me->reg, CELLS_RECORDS, lease->sandbox.idx);
+	struct reg *reg = b->me->reg;
+	a64 *word = reg__cell_held(reg, CELLS_RECORDS, lease->sandbox.idx);
 	/* relaxed: checked again by the CAS */
 	uint64_t w = atomic_load_explicit(word, memory_order_relaxed), next;
 
@@ -450,7 +451,7 @@ static void member_show(struct batch *b, const struct reg_lease *lease)
 		(void)atomic_compare_exchange_strong_explicit(word, &w, next, memory_order_seq_cst,
 							      memory_order_relaxed);
 	(void)FAILPOINT("batch.member-shown");
-	reg__dirty_mark(b->me->reg, lease->sandbox.idx, false);
+	reg__dirty_mark(reg, lease->sandbox.idx, reg__rec_held(reg, lease->sandbox.idx), false);
 }
 
 /*

@@ -300,7 +300,8 @@ void reg__cell_keep(struct reg_self *me, enum reg_cells_kind kind, uint32_t idx,
 void reg__cell_drop(struct reg_self *me, enum reg_cells_kind kind, uint32_t idx, uint64_t word)
 {
 	/* release [C2]: as in free_exactly; a store, since nobody else changes this word */
-	atomic_store_explicit(reg__cell(me->reg, kind, idx), cell_free(word), memory_order_release);
+	atomic_store_explicit(reg__cell_held(me->reg, kind, idx), cell_free(word),
+			      memory_order_release);
 	keep_or_offer(me, kind, idx);
 }
 

@@ -31,9 +31,8 @@ void reg_dirty_kick(struct reg *reg)
 	reg__futex_wake(&reg->hdr->dirty_seq);
 }
 
-void reg__dirty_mark(struct reg *reg, uint32_t idx, bool urgent)
+void reg__dirty_mark(struct reg *reg, uint32_t idx, struct reg_rec *rec, bool urgent)
 {
-	struct reg_rec *rec = reg__rec(reg, idx);
 	uint64_t bit = UINT64_C(1) << (idx % 64), none = 0;
 
 	/* relaxed: a figure */
@@ -157,7 +156,7 @@ void reg_dirty_again(struct reg_self *me, reg_sandbox_id sandbox)
 	uint64_t w;
 
 	if (reg__rec_is(me->reg, sandbox, &rec, &word, &w))
-		reg__dirty_mark(me->reg, sandbox.idx, false);
+		reg__dirty_mark(me->reg, sandbox.idx, rec, false);
 }
 
 uint32_t reg_dirty_rescan(struct reg_self *me)
@@ -176,7 +175,7 @@ uint32_t reg_dirty_rescan(struct reg_self *me)
 		if (word_state(w) == REG_GONE ||
 		    atomic_load_explicit(&rec->stored, memory_order_relaxed) !=
 			    atomic_load_explicit(&rec->revision, memory_order_relaxed)) {
-			reg__dirty_mark(me->reg, i, false);
+			reg__dirty_mark(me->reg, i, rec, false);
 			n++;
 		}
 	}
@@ -203,7 +202,7 @@ enum reg_status reg_dirty_urgent(struct reg_self *me, reg_sandbox_id sandbox)
 
 	if (!reg__rec_is(me->reg, sandbox, &rec, &word, &w))
 		return REG_STALE;
-	reg__dirty_mark(me->reg, sandbox.idx, true);
+	reg__dirty_mark(me->reg, sandbox.idx, rec, true);
 	return REG_OK;
 }
 

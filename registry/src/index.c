@@ -358,17 +358,21 @@ static inline bool home_clear(const struct reg_bucket *b, uint64_t hash, const a
 			      uint32_t *ret_empty)
 {
 	const __m128i *words = (const __m128i *)(uintptr_t)b, tags = _mm_set1_epi32(ENTRY_TAG_MASK);
+	const __m128i none = _mm_setzero_si128(),
+		      tag = _mm_set1_epi32((int)entry_make(0, hash, 0, 0));
 	__m128i low = low_halves(words), high = low_halves(words + 2);
-	unsigned int empty = lanes_equal(low, high, _mm_setzero_si128());
-	unsigned int same = lanes_equal(_mm_and_si128(low, tags), _mm_and_si128(high, tags),
-					_mm_set1_epi32((int)entry_make(0, hash, 0, 0)));
+	__m128i empty = _mm_packs_epi32(_mm_cmpeq_epi32(low, none), _mm_cmpeq_epi32(high, none));
+	__m128i same = _mm_packs_epi32(_mm_cmpeq_epi32(_mm_and_si128(low, tags), tag),
+				       _mm_cmpeq_epi32(_mm_and_si128(high, tags), tag));
+	/* a bit per word: those that are empty, behind them those that are not and have the tag */
+	unsigned int bits = (unsigned int)_mm_movemask_epi8(
+		_mm_packs_epi16(empty, _mm_andnot_si128(empty, same)));
 
-	*ret_empty = (uint32_t)__builtin_ctz(empty | 1u << REG_BUCKET_ENTRIES);
-	same &= ~empty & ((1u << REG_BUCKET_ENTRIES) - 1);
+	*ret_empty = (uint32_t)__builtin_ctz(bits | 1u << REG_BUCKET_ENTRIES);
 	if (skip)
-		same &= ~(1u << (skip - b->entry));
+		bits &= ~(0x100u << (skip - b->entry));
 	/* the eighth word is the count of those further on */
-	return !same && empty >> REG_BUCKET_ENTRIES & 1;
+	return (bits & 0x7f80) == 1u << REG_BUCKET_ENTRIES;
 }
 #endif
 

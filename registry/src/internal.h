@@ -198,6 +198,18 @@ static inline a64 *reg__cell(const struct reg *reg, enum reg_cells_kind kind, ui
 		return NULL;
 	return (a64 *)(void *)(reg->base + off);
 }
+/* The same two of a record, cell that the caller holds: what took it has looked at its memory. */
+static inline a64 *reg__cell_held(const struct reg *reg, enum reg_cells_kind kind, uint32_t idx)
+{
+	return (a64 *)(void *)(reg->base + reg->span[REGION_CELL_WORDS + kind].off +
+			       (uint64_t)idx * 8);
+}
+
+static inline struct reg_rec *reg__rec_held(const struct reg *reg, uint32_t idx)
+{
+	return (struct reg_rec *)(void *)(reg->base + reg->span[REGION_RECORDS].off +
+					  (uint64_t)idx * sizeof(struct reg_rec));
+}
 /* Takes a free cell: FREE → state under me. *ret_idx, *ret_word. full is the status for "none
  * free". */
 enum reg_status reg__cell_take(struct reg_self *me, enum reg_cells_kind kind, unsigned int state,
@@ -431,6 +443,9 @@ void reg__words_out(void *dst, const uint64_t *src, uint32_t len);
 void reg__str_out(char *dst, const uint64_t *src, uint32_t cap);
 uint32_t reg__rec_pool(const struct reg_rec *rec);
 uint32_t reg__rec_ports(const struct reg_rec *rec, uint16_t *ret);
+/* Its word; false: it is of another generation. */
+bool reg__rec_word(const struct reg *reg, const struct reg_rec *rec, a64 *word, uint32_t gen,
+		   uint64_t *ret_value);
 bool reg__rec_is(const struct reg *reg, reg_sandbox_id id, struct reg_rec **ret_rec, a64 **ret_word,
 		 uint64_t *ret_value);
 /* The lines that reg__rec_new will probably write, on their way while the caller does other things.
@@ -446,7 +461,7 @@ enum reg_status reg__rec_new(struct reg_self *me, const struct reg_want *want, u
  * it. */
 void reg__undo(struct reg_self *me, uint32_t idx);
 /* The lines that it will need, asked for all at once instead of one behind the other. */
-void reg__undo_prefetch(const struct reg *reg, const struct reg_lease *lease);
+void reg__undo_prefetch(const struct reg *reg, const struct reg_rec *rec);
 /* Slot and ports of a record that stays (EXITED, EXPIRED). Idempotent; nothing when the record is
  * of another generation by now. */
 void reg__unplace(struct reg_self *me, uint32_t idx, struct reg_rec *rec, uint32_t gen);
@@ -489,7 +504,7 @@ void reg__gangs_reap(struct reg *reg, uint32_t dead);
 /* ---- dirty.c ---- */
 uint64_t reg__coarse_ns(void); /* CLOCK_MONOTONIC, to its tick */
 /* After the change and an exchange behind it (reg__changed). */
-void reg__dirty_mark(struct reg *reg, uint32_t idx, bool urgent);
+void reg__dirty_mark(struct reg *reg, uint32_t idx, struct reg_rec *rec, bool urgent);
 void reg__watchers_call(struct reg *reg, uint64_t mask);
 static inline void reg__watchers_wake(struct reg *reg, struct reg_rec *rec)
 {
@@ -542,15 +557,6 @@ static inline void reg__read_unlock(void)
 static inline uint64_t part_word(unsigned int state, unsigned int kind, uint32_t incarnation)
 {
 	return BITS_PUT(state, 0, 8) | BITS_PUT(kind, 8, 8) | BITS_PUT(incarnation, 32, 32);
-}
-
-/* At most size - 1 bytes and always a NUL, whatever src holds. */
-static inline void reg__text_copy(char *dst, size_t size, const char *src)
-{
-	size_t len = strnlen(src, size - 1);
-
-	memcpy(dst, src, len);
-	dst[len] = 0;
 }
 
 /* One more on the caller's own line. */

@@ -92,18 +92,24 @@ static uint64_t member_shown(const struct reg *reg, const struct reg_rec *rec, a
 	return w;
 }
 
+bool reg__rec_word(const struct reg *reg, const struct reg_rec *rec, a64 *word, uint32_t gen,
+		   uint64_t *ret_value)
+{
+	/* acquire [R1]: pairs with the transitions; what they published */
+	uint64_t w = atomic_load_explicit(word, memory_order_acquire);
+
+	if (__builtin_expect(word_state(w) == REG_CLAIMED, 0))
+		w = member_shown(reg, rec, word, w);
+	*ret_value = w;
+	return word_state(w) && word_gen(w) == gen;
+}
+
 bool reg__rec_is(const struct reg *reg, reg_sandbox_id id, struct reg_rec **ret_rec, a64 **ret_word,
 		 uint64_t *ret_value)
 {
 	*ret_word = reg__cell(reg, CELLS_RECORDS, id.idx);
 	*ret_rec = reg__rec(reg, id.idx);
-	if (!*ret_word || !*ret_rec)
-		return false;
-	/* acquire [R1]: pairs with the transitions; what they published */
-	*ret_value = atomic_load_explicit(*ret_word, memory_order_acquire);
-	if (__builtin_expect(word_state(*ret_value) == REG_CLAIMED, 0))
-		*ret_value = member_shown(reg, *ret_rec, *ret_word, *ret_value);
-	return word_state(*ret_value) && word_gen(*ret_value) == id.gen;
+	return *ret_word && *ret_rec && reg__rec_word(reg, *ret_rec, *ret_word, id.gen, ret_value);
 }
 
 static void ports_in(struct reg_rec *rec, const uint16_t *ports, uint32_t n)
@@ -207,29 +213,21 @@ static enum reg_status blobs_in(struct reg_self *me, reg_sandbox_id id, struct r
 	return spec_in(me, id, rec, want);
 }
 
-void reg__undo_prefetch(const struct reg *reg, const struct reg_lease *lease)
+void reg__undo_prefetch(const struct reg *reg, const struct reg_rec *rec)
 {
-	const struct reg_rec *rec = reg__rec(reg, lease->sandbox.idx);
-	const a64 *slot = reg__slot(reg, lease->agent.idx, lease->slot);
-
-	if (!rec)
-		return;
-	__builtin_prefetch(reg__cell(reg, CELLS_RECORDS, lease->sandbox.idx), 1);
 	__builtin_prefetch(rec, 1);
-	if (slot)
-		__builtin_prefetch(slot, 1);
 	reg__index_prefetch(reg, INDEX_NAMES, word_of(&rec->name_hash));
 	reg__index_prefetch(reg, INDEX_REQUESTS, word_of(&rec->request_key_hash));
 }
 
 void reg__rec_prefetch(const struct reg_self *me, const struct reg_request *req, uint32_t idx)
 {
-	const struct reg_rec *rec = reg__rec(me->reg, idx);
+	const struct reg_rec *rec = idx == REG_NIL ? NULL : reg__rec_held(me->reg, idx);
 	uint32_t len = req->spec_len < sizeof(rec->text) ? req->spec_len : sizeof(rec->text);
 
 	if (!rec)
 		return;
-	__builtin_prefetch(reg__cell(me->reg, CELLS_RECORDS, idx), 1);
+	__builtin_prefetch(reg__cell_held(me->reg, CELLS_RECORDS, idx), 1);
 	for (int i = 0; i < 3; i++)
 		__builtin_prefetch((const char *)rec + (size_t)i * REG_LINE, 1);
 	__builtin_prefetch(rec->ns, 1);
@@ -257,7 +255,7 @@ enum reg_status reg__rec_take(struct reg_self *me, reg_sandbox_id *ret)
 enum reg_status reg__rec_fill(struct reg_self *me, const struct reg_want *want, uint32_t pool,
 			      int64_t generation, reg_sandbox_id id)
 {
-	struct reg_rec *rec = reg__rec(me->reg, id.idx);
+	struct reg_rec *rec = reg__rec_held(me->reg, id.idx);
 	enum reg_status st;
 
 	fill(rec, want, pool, id.gen, generation);
@@ -362,8 +360,8 @@ static void blobs_free(struct reg_self *me, struct reg_rec *rec)
 void reg__undo(struct reg_self *me, uint32_t idx)
 {
 	struct reg *reg = me->reg;
-	struct reg_rec *rec = reg__rec(reg, idx);
-	a64 *word = reg__cell(reg, CELLS_RECORDS, idx);
+	struct reg_rec *rec = reg__rec_held(reg, idx);
+	a64 *word = reg__cell_held(reg, CELLS_RECORDS, idx);
 	/* relaxed: ours */
 	uint64_t w = atomic_load_explicit(word, memory_order_relaxed);
 	uint64_t place = atomic_load_explicit(&rec->place, memory_order_acquire); /* [R3] */
@@ -405,7 +403,7 @@ void reg__changed(struct reg_self *me, uint32_t idx, struct reg_rec *rec)
 	 * is written again) and with the taker; between the change and the looks at its dirty bit,
 	 * the sleeper and the watchers */
 	atomic_fetch_add_explicit(&rec->revision, 1, memory_order_seq_cst);
-	reg__dirty_mark(reg, idx, false);
+	reg__dirty_mark(reg, idx, rec, false);
 	reg__watchers_wake(reg, rec);
 	/* release: the reaper who sees no mark finds all of the above done */
 	atomic_store_explicit(&me->part->changing, 0, memory_order_release);

@@ -224,14 +224,15 @@ enum reg_status reg__reserve_hidden(struct reg_self *me, const struct reg_reques
 void reg__publish(struct reg_self *me, const struct reg_lease *lease)
 {
 	struct reg *reg = me->reg;
-	a64 *word = reg__cell(reg, CELLS_RECORDS, lease->sandbox.idx);
+	struct reg_rec *rec = reg__rec_held(reg, lease->sandbox.idx);
+	a64 *word = reg__cell_held(reg, CELLS_RECORDS, lease->sandbox.idx);
 	/* relaxed: ours until it is published */
 	uint64_t w = atomic_load_explicit(word, memory_order_relaxed);
 
 	/* release [R1]: the linearisation point; pairs with every reader of the word */
 	atomic_store_explicit(word, rec_move(w, REG_RESERVED, me->idx, 0), memory_order_release);
 	(void)FAILPOINT("reserve.published");
-	reg__changed(me, lease->sandbox.idx, reg__rec(reg, lease->sandbox.idx));
+	reg__changed(me, lease->sandbox.idx, rec);
 	reg__count(me, REG_COUNT_RESERVED);
 }
 
@@ -330,12 +331,15 @@ enum reg_status reg_commit(struct reg_self *me, const struct reg_lease *lease,
 
 enum reg_status reg_abort(struct reg_self *me, const struct reg_lease *lease)
 {
-	struct reg_rec *rec;
-	a64 *word;
+	struct reg *reg = me->reg;
+	struct reg_rec *rec = reg__rec(reg, lease->sandbox.idx);
+	a64 *word = reg__cell(reg, CELLS_RECORDS, lease->sandbox.idx);
 	uint64_t w, next;
 
-	reg__undo_prefetch(me->reg, lease);
-	if (!lease_is(me, lease, &rec, &word, &w))
+	if (!rec || !word)
+		return REG_STALE;
+	reg__undo_prefetch(reg, rec);
+	if (!reg__rec_word(reg, rec, word, lease->sandbox.gen, &w))
 		return REG_STALE;
 	do {
 		enum reg_status st = word_gen(w) == lease->sandbox.gen

@@ -107,6 +107,14 @@ static inline void reg__pair_in(uint64_t *dst, const uint8_t *src)
 			_mm_loadu_si128((const __m128i *)(const void *)src));
 }
 
+static inline void reg__line_in(uint64_t *dst, const uint8_t *src)
+{
+	reg__pair_in(dst, src);
+	reg__pair_in(dst + 2, src + 16);
+	reg__pair_in(dst + 4, src + 32);
+	reg__pair_in(dst + 6, src + 48);
+}
+
 /* Whole words. */
 static inline void reg__words_in(uint64_t *dst, const void *src, uint32_t len)
 {
@@ -118,8 +126,7 @@ static inline void reg__words_in(uint64_t *dst, const void *src, uint32_t len)
 		i = 8;
 	}
 	for (; PAIRS && i + 64 <= len; i += 64)
-		for (uint32_t j = i; j < i + 64; j += 16)
-			reg__pair_in(dst + j / 8, from + j);
+		reg__line_in(dst + i / 8, from + i);
 	for (; PAIRS && i + 16 <= len; i += 16)
 		reg__pair_in(dst + i / 8, from + i);
 	for (; i + 8 <= len; i += 8)
@@ -147,6 +154,15 @@ static inline void reg__tail_in(uint64_t *dst, const void *src, uint32_t len)
 		reg__word_in(dst + i / 8, reg__eight(from + i));
 	if (len & 7) /* of the last eight bytes those that are not written yet */
 		reg__word_in(dst + i / 8, reg__eight(from + len - 8) >> (64 - 8 * (len & 7)));
+}
+
+/* At most size - 1 bytes and always a NUL, whatever src holds. */
+static inline void reg__text_copy(char *dst, size_t size, const char *src)
+{
+	size_t len = strnlen(src, size - 1);
+
+	memcpy(dst, src, len);
+	dst[len] = 0;
 }
 
 #endif
