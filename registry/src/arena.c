@@ -253,6 +253,23 @@ enum reg_status reg__ensure(struct reg *reg, uint64_t off, uint64_t len)
 	return REG_OK;
 }
 
+bool reg__unit_there(const struct reg *reg, unsigned int region, unsigned int kind, uint64_t size,
+		     uint32_t idx)
+{
+	uint64_t begin = reg->span[region].off, end = begin + reg->max[kind] * size, to;
+	a32 *known = &((struct reg *)(uintptr_t)reg)->known[region];
+
+	if (idx >= reg->max[kind] || !reg__ensured(reg, begin + idx * size, size))
+		return false;
+	/* relaxed, both: true whoever of our threads stores last */
+	to = begin + atomic_load_explicit(known, memory_order_relaxed) * size;
+	while (to < end && reg__ensured_at(reg, to >> REG_CHUNK_SHIFT))
+		to = ((to >> REG_CHUNK_SHIFT) + 1) << REG_CHUNK_SHIFT;
+	to = (to < end ? to : end) - begin;
+	atomic_store_explicit(known, (uint32_t)(to / size), memory_order_relaxed);
+	return true;
+}
+
 static enum reg_status map_file(struct reg *reg)
 {
 	struct stat sb;

@@ -39,6 +39,9 @@ struct reg {
 	uint32_t members_words; /* of both, as a pool and an image have them */
 	uint32_t bucket_mask[INDEX_MAX];
 	struct reg_span span[REGION_MAX];
+	/* by region: units from its beginning whose memory is there, as far as this process has
+	 * looked; at most their number */
+	a32 known[REGION_MAX];
 	/* the grace thread of this mapping, under roles; and the list of mappings for fork */
 	pthread_t grace_thread;
 	bool grace_running;
@@ -166,13 +169,25 @@ static inline uint64_t reg__off(const struct reg *reg, const void *p)
 	return (uint64_t)((const uint8_t *)p - reg->base);
 }
 
+/* The slow way to find out; also looks how far the region's memory is there. */
+bool reg__unit_there(const struct reg *reg, unsigned int region, unsigned int kind, uint64_t size,
+		     uint32_t idx);
+/* A unit of a region; NULL when out of range or never allocated. */
+static inline void *reg__unit(const struct reg *reg, unsigned int region, unsigned int kind,
+			      uint64_t size, uint32_t idx)
+{
+	/* relaxed: memory that is there stays there; of this process alone */
+	uint32_t known = atomic_load_explicit(&reg->known[region], memory_order_relaxed);
+
+	if (__builtin_expect(idx >= known, 0) && !reg__unit_there(reg, region, kind, size, idx))
+		return NULL;
+	return reg->base + reg->span[region].off + idx * size;
+}
+
 #define REG_ACCESSOR(name, type, region, kind)                                                     \
 	static inline type *name(const struct reg *reg, uint32_t idx)                              \
 	{                                                                                          \
-		uint64_t off = reg->span[region].off + (uint64_t)idx * sizeof(type);               \
-		if (idx >= reg->max[kind] || !reg__ensured(reg, off, sizeof(type)))                \
-			return NULL;                                                               \
-		return (type *)(void *)(reg->base + off);                                          \
+		return reg__unit(reg, region, kind, sizeof(type), idx);                            \
 	}
 REG_ACCESSOR(reg__rec, struct reg_rec, REGION_RECORDS, CELLS_RECORDS)
 REG_ACCESSOR(reg__agent, struct reg_agent, REGION_AGENTS, CELLS_AGENTS)
@@ -192,11 +207,7 @@ void reg__counters_since_join(const struct reg_part *part, struct reg_participan
 /* The word of a cell, NULL when out of range or never allocated. */
 static inline a64 *reg__cell(const struct reg *reg, enum reg_cells_kind kind, uint32_t idx)
 {
-	uint64_t off = reg->span[REGION_CELL_WORDS + kind].off + (uint64_t)idx * 8;
-
-	if (idx >= reg->max[kind] || !reg__ensured(reg, off, 8))
-		return NULL;
-	return (a64 *)(void *)(reg->base + off);
+	return reg__unit(reg, REGION_CELL_WORDS + kind, kind, sizeof(a64), idx);
 }
 /* The same two of a record, cell that the caller holds: what took it has looked at its memory. */
 static inline a64 *reg__cell_held(const struct reg *reg, enum reg_cells_kind kind, uint32_t idx)

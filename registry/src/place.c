@@ -15,6 +15,8 @@
 #define IMAGE_MISSING 1000
 #define SLACK	      2
 
+#define INLINE	      static inline __attribute__((always_inline))
+
 /* ---- one agent ---- */
 
 struct search {
@@ -40,9 +42,9 @@ static inline void choice_fill(const struct reg_self *me, const struct search *s
 }
 
 /* What follows the claim of a slot, with the hot word as of then. */
-static inline enum reg_status settle(struct reg_self *me, const struct search *s,
-				     const struct reg_agent *a, uint64_t hot, uint32_t agent,
-				     uint32_t slot, uint32_t gen, struct reg_lease *ret)
+INLINE enum reg_status settle(struct reg_self *me, const struct search *s,
+			      const struct reg_agent *a, uint64_t hot, uint32_t agent,
+			      uint32_t slot, uint32_t gen, struct reg_lease *ret)
 {
 	enum reg_status st;
 
@@ -72,8 +74,8 @@ static inline enum reg_status settle(struct reg_self *me, const struct search *s
  * the slot by our index. After the placement: by the record, which is CLAIMED and ours. REG_OK,
  * REG_STALE (no free slot there), REG_PORT_CONFLICT, or a lack of memory.
  */
-static inline enum reg_status take_on(struct reg_self *me, const struct search *s, uint32_t agent,
-				      uint32_t slot, struct reg_lease *ret)
+INLINE enum reg_status take_on(struct reg_self *me, const struct search *s, uint32_t agent,
+			       uint32_t slot, struct reg_lease *ret)
 {
 	struct reg_agent *a = reg__agent(me->reg, agent);
 	uint32_t gen;
@@ -93,8 +95,8 @@ static inline enum reg_status take_on(struct reg_self *me, const struct search *
 }
 
 /* slot REG_NIL: any by the mask, which nominates only. */
-static inline enum reg_status try_agent(struct reg_self *me, struct search *s, uint32_t agent,
-					uint32_t slot, struct reg_lease *ret)
+INLINE enum reg_status try_agent(struct reg_self *me, struct search *s, uint32_t agent,
+				 uint32_t slot, struct reg_lease *ret)
 {
 	enum reg_status st = REG_PORT_CONFLICT;
 
@@ -237,8 +239,8 @@ static __attribute__((noinline)) uint32_t compare(struct reg_self *me, const str
 }
 
 /* The least loaded candidate by hint, REG_NIL: none has room. */
-static inline uint32_t nominate(struct reg_self *me, const struct search *s, struct reg_floor *f,
-				int16_t *ret_hint)
+INLINE uint32_t nominate(struct reg_self *me, const struct search *s, struct reg_floor *f,
+			 int16_t *ret_hint)
 {
 	uint32_t others, agent;
 
@@ -270,8 +272,7 @@ static __attribute__((noinline)) uint32_t without_image(struct reg_self *me, con
 }
 
 /* The lowest score. */
-static inline uint32_t nominate_by_score(struct reg_self *me, const struct search *s,
-					 struct reg_floor *f)
+INLINE uint32_t nominate_by_score(struct reg_self *me, const struct search *s, struct reg_floor *f)
 {
 	int16_t hint;
 	uint32_t agent = nominate(me, s, f, &hint);
@@ -289,8 +290,8 @@ static __attribute__((noinline)) void failed_at(struct reg_self *me, uint32_t ag
 }
 
 /* Nominations until one succeeds or no hint shows room. */
-static inline enum reg_status by_hint(struct reg_self *me, struct search *s, struct reg_floor *f,
-				      struct reg_lease *ret)
+INLINE enum reg_status by_hint(struct reg_self *me, struct search *s, struct reg_floor *f,
+			       struct reg_lease *ret)
 {
 	for (uint32_t agent, failed = 0; (agent = nominate_by_score(me, s, f)) != REG_NIL;) {
 		enum reg_status st = try_agent(me, s, agent, REG_NIL, ret);
@@ -456,8 +457,8 @@ static __attribute__((noinline)) enum reg_status by_pass(struct reg_self *me, st
 	return st;
 }
 
-static inline enum reg_status from_group(struct reg_self *me, struct search *s, struct reg_floor *f,
-					 struct reg_lease *ret)
+INLINE enum reg_status from_group(struct reg_self *me, struct search *s, struct reg_floor *f,
+				  struct reg_lease *ret)
 {
 	uint32_t image = f->image;
 	enum reg_status st = by_hint(me, s, f, ret);
@@ -473,8 +474,8 @@ static __attribute__((noinline)) enum reg_status from_all(struct reg_self *me, s
 	return from_group(me, s, floor_of(me, s->pool, REG_NIL), ret);
 }
 
-static inline enum reg_status place(struct reg_self *me, struct search *s, struct reg_floor *f,
-				    struct reg_lease *ret)
+INLINE enum reg_status place(struct reg_self *me, struct search *s, struct reg_floor *f,
+			     struct reg_lease *ret)
 {
 	enum reg_status st;
 

@@ -34,12 +34,7 @@ static inline a64 *mask_at(const struct reg *reg, uint32_t chunk)
 /* The words of a chunk's slots; NULL: none. */
 static inline a64 *words_at(const struct reg *reg, uint32_t chunk)
 {
-	uint64_t off = reg->span[REGION_CHUNK_SLOTS].off + (uint64_t)chunk * REG_CHUNK_SLOTS * 8;
-
-	/* never across two steps of memory: regions start on pages */
-	if (chunk >= reg->max[CELLS_CHUNKS] || !reg__ensured_at(reg, off >> REG_CHUNK_SHIFT))
-		return NULL;
-	return (a64 *)(void *)(reg->base + off);
+	return reg__unit(reg, REGION_CHUNK_SLOTS, CELLS_CHUNKS, REG_CHUNK_SLOTS * 8, chunk);
 }
 
 /* ---- load and hint ---- */
