@@ -41,13 +41,12 @@ static inline void choice_fill(const struct reg_self *me, const struct search *s
 	c->homes = me->homes ? homes_pattern(me->homes) : ~UINT64_C(0);
 }
 
-/* What follows the claim of a slot, with the hot word as of then. */
-INLINE enum reg_status settle(struct reg_self *me, const struct search *s,
-			      const struct reg_agent *a, uint64_t hot, uint32_t agent,
-			      uint32_t slot, uint32_t gen, struct reg_lease *ret)
+/* The claim of a slot that has come true is written down in the record, unless the agent has
+ * changed before it: REG_STALE. hot: as of a moment behind the claim. */
+INLINE enum reg_status written(struct reg_self *me, const struct search *s,
+			       const struct reg_agent *a, uint64_t hot, uint32_t agent,
+			       uint32_t slot, uint32_t gen, struct reg_lease *ret)
 {
-	enum reg_status st;
-
 	ret->agent.gen = hot_gen(hot);
 	if (__builtin_expect(!reg__claim_stands(a, hot, slot, s->pool), 0)) {
 		reg__slot_free(me, agent, slot, gen, s->record);
@@ -57,7 +56,8 @@ INLINE enum reg_status settle(struct reg_self *me, const struct search *s,
 	atomic_store_explicit(&s->rec->place, place_make(agent, slot, gen), memory_order_release);
 	(void)FAILPOINT("reserve.placed");
 	if (__builtin_expect(s->port_count, 0)) {
-		st = reg__ports_claim(me->reg, agent, s->record, ret->sandbox.gen);
+		enum reg_status st = reg__ports_claim(me->reg, agent, s->record, ret->sandbox.gen);
+
 		if (st) {
 			reg__unplace(me, s->record, s->rec, ret->sandbox.gen);
 			return st;
@@ -74,8 +74,8 @@ INLINE enum reg_status settle(struct reg_self *me, const struct search *s,
  * the slot by our index. After the placement: by the record, which is CLAIMED and ours. REG_OK,
  * REG_STALE (no free slot there), REG_PORT_CONFLICT, or a lack of memory.
  */
-INLINE enum reg_status take_on(struct reg_self *me, const struct search *s, uint32_t agent,
-			       uint32_t slot, struct reg_lease *ret)
+static inline enum reg_status take_on(struct reg_self *me, const struct search *s, uint32_t agent,
+				      uint32_t slot, struct reg_lease *ret)
 {
 	struct reg_agent *a = reg__agent(me->reg, agent);
 	uint32_t gen;
@@ -91,12 +91,12 @@ INLINE enum reg_status take_on(struct reg_self *me, const struct search *s, uint
 			return REG_STALE;
 		hot = atomic_load_explicit(&a->hot, memory_order_seq_cst); /* [U2] */
 	}
-	return settle(me, s, a, hot, agent, slot, gen, ret);
+	return written(me, s, a, hot, agent, slot, gen, ret);
 }
 
 /* slot REG_NIL: any by the mask, which nominates only. */
-INLINE enum reg_status try_agent(struct reg_self *me, struct search *s, uint32_t agent,
-				 uint32_t slot, struct reg_lease *ret)
+static inline enum reg_status try_agent(struct reg_self *me, struct search *s, uint32_t agent,
+					uint32_t slot, struct reg_lease *ret)
 {
 	enum reg_status st = REG_PORT_CONFLICT;
 
@@ -239,8 +239,8 @@ static __attribute__((noinline)) uint32_t compare(struct reg_self *me, const str
 }
 
 /* The least loaded candidate by hint, REG_NIL: none has room. */
-INLINE uint32_t nominate(struct reg_self *me, const struct search *s, struct reg_floor *f,
-			 int16_t *ret_hint)
+static inline uint32_t nominate(struct reg_self *me, const struct search *s, struct reg_floor *f,
+				int16_t *ret_hint)
 {
 	uint32_t others, agent;
 
@@ -272,7 +272,8 @@ static __attribute__((noinline)) uint32_t without_image(struct reg_self *me, con
 }
 
 /* The lowest score. */
-INLINE uint32_t nominate_by_score(struct reg_self *me, const struct search *s, struct reg_floor *f)
+static inline uint32_t nominate_by_score(struct reg_self *me, const struct search *s,
+					 struct reg_floor *f)
 {
 	int16_t hint;
 	uint32_t agent = nominate(me, s, f, &hint);
@@ -290,8 +291,8 @@ static __attribute__((noinline)) void failed_at(struct reg_self *me, uint32_t ag
 }
 
 /* Nominations until one succeeds or no hint shows room. */
-INLINE enum reg_status by_hint(struct reg_self *me, struct search *s, struct reg_floor *f,
-			       struct reg_lease *ret)
+static inline enum reg_status by_hint(struct reg_self *me, struct search *s, struct reg_floor *f,
+				      struct reg_lease *ret)
 {
 	for (uint32_t agent, failed = 0; (agent = nominate_by_score(me, s, f)) != REG_NIL;) {
 		enum reg_status st = try_agent(me, s, agent, REG_NIL, ret);
@@ -457,8 +458,8 @@ static __attribute__((noinline)) enum reg_status by_pass(struct reg_self *me, st
 	return st;
 }
 
-INLINE enum reg_status from_group(struct reg_self *me, struct search *s, struct reg_floor *f,
-				  struct reg_lease *ret)
+static inline enum reg_status from_group(struct reg_self *me, struct search *s, struct reg_floor *f,
+					 struct reg_lease *ret)
 {
 	uint32_t image = f->image;
 	enum reg_status st = by_hint(me, s, f, ret);
@@ -474,8 +475,8 @@ static __attribute__((noinline)) enum reg_status from_all(struct reg_self *me, s
 	return from_group(me, s, floor_of(me, s->pool, REG_NIL), ret);
 }
 
-INLINE enum reg_status place(struct reg_self *me, struct search *s, struct reg_floor *f,
-			     struct reg_lease *ret)
+static inline enum reg_status place(struct reg_self *me, struct search *s, struct reg_floor *f,
+				    struct reg_lease *ret)
 {
 	enum reg_status st;
 
@@ -491,30 +492,91 @@ INLINE enum reg_status place(struct reg_self *me, struct search *s, struct reg_f
 	return s->conflict ? REG_PORT_CONFLICT : REG_NO_CAPACITY;
 }
 
-enum reg_status reg__place(struct reg_self *me, uint32_t pool, uint32_t image, uint32_t record,
-			   struct reg_lease *ret)
+static __attribute__((noinline)) enum reg_status searched(struct reg_self *me, struct reg_floor *f,
+							  uint32_t pool, uint32_t record,
+							  struct reg_rec *rec,
+							  struct reg_lease *ret)
 {
-	struct reg_floor *f;
 	struct search s;
-	enum reg_status st;
 
-	homes_look(me); /* may void the floors */
-	f = floor_of(me, pool, image);
 	s.stripes = (reg__cells_high(me->reg, CELLS_AGENTS) + REG_STRIPE - 1) / REG_STRIPE;
-	if (!f || !s.stripes)
+	if (!s.stripes)
 		return REG_NO_CAPACITY;
 	s.record = record;
 	s.pool = pool;
-	if (!f->image_bits && image != REG_NIL)
-		f = floor_of(me, pool, REG_NIL);
 	s.image = f->image;
 	s.row = f->row;
-	s.rec = reg__rec(me->reg, record);
+	s.rec = rec;
 	s.conflict = s.undecided = false;
-	s.port_count = reg__rec_ports(s.rec, s.ports);
+	s.port_count = reg__rec_ports(rec, s.ports);
+	return place(me, &s, f, ret);
+}
+
+/*
+ * The usual case without all that a search may need: no ports, all homes mine or an agent without
+ * load, and the last agent that I released is not above the floor; one attempt at its first free
+ * slot. False: nothing is taken.
+ */
+INLINE bool by_fresh(struct reg_self *me, const struct search *s, const struct reg_floor *f,
+		     struct reg_lease *ret)
+{
+	struct reg_agent *a;
+	struct seat seat;
+	uint32_t agent, gen;
+	uint64_t hot, room;
+	int16_t hint;
+
+	/* acquire [N4]: as in nominate */
+	if (atomic_load_explicit(&f->row->moves, memory_order_acquire) != f->moves ||
+	    !f->fresh_count || f->sunk || s->port_count || foreign_any(f->row))
+		return false;
+	agent = f->fresh[f->fresh_count - 1];
+	/* relaxed: a hint */
+	hint = atomic_load_explicit(reg__hint(me->reg, agent), memory_order_relaxed);
+	if (hint > floor_value(me, f) || hint >= IMAGE_MISSING || !floor_has(f, agent) ||
+	    !me->homes || (hint && me->homes != (1u << REG_HOMES) - 1))
+		return false;
+	a = reg__agent(me->reg, agent);
+	if (!a || !seat_at(me->reg, a, agent, 0, &seat))
+		return false;
+	/* relaxed, both: checked again by the CAS, and the claim by the hot word */
+	hot = atomic_load_explicit(&a->hot, memory_order_relaxed);
+	room = ~atomic_load_explicit(seat.mask, memory_order_relaxed);
+	if (hot_slots(hot) < REG_CHUNK_SLOTS)
+		room &= (UINT64_C(1) << hot_slots(hot)) - 1;
+	if (!room || !hot_ready(hot))
+		return false;
+	seat_move(&seat, room);
+	if (!seat_take(me, &seat, s->record, &hot, &gen) ||
+	    written(me, s, a, hot, agent, seat.slot, gen, ret))
+		return false;
+	reg__count(me, me->homes >> home_of(agent) & 1 ? REG_COUNT_HOME_HIT : REG_COUNT_STEAL);
+	return true;
+}
+
+enum reg_status reg__place(struct reg_self *me, uint32_t pool, uint32_t image, uint32_t record,
+			   struct reg_lease *ret)
+{
+	struct reg_rec *rec = reg__rec(me->reg, record);
+	enum reg_status st = REG_OK;
+	struct reg_floor *f;
+
+	homes_look(me); /* may void the floors */
+	f = floor_of(me, pool, image);
+	if (f && !f->image_bits && image != REG_NIL)
+		f = floor_of(me, pool, REG_NIL);
+	if (__builtin_expect(!f, 0))
+		return REG_NO_CAPACITY;
+	/* what is not set here, by_fresh does not look at */
+	const struct search s = {.record = record,
+				 .pool = pool,
+				 .rec = rec,
+				 .port_count = BITS_GET(rec->pool_and_consistency, 40, 8)};
+
 	/* relaxed: see reg__others_placing */
 	atomic_store_explicit(&me->part->placing, 1, memory_order_relaxed);
-	st = place(me, &s, f, ret);
+	if (__builtin_expect(!by_fresh(me, &s, f, ret), 0))
+		st = searched(me, f, pool, record, rec, ret);
 	atomic_store_explicit(&me->part->placing, 0, memory_order_relaxed);
 	return st;
 }

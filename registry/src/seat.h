@@ -179,6 +179,16 @@ static inline __attribute__((always_inline)) bool seat_take(struct reg_self *me,
 	return true;
 }
 
+/* From the first seat of a chunk to that of the lowest bit. */
+static inline void seat_move(struct seat *s, uint64_t bits)
+{
+	uint32_t n = (uint32_t)__builtin_ctzll(bits);
+
+	s->word += n;
+	s->slot += n;
+	s->bit = bits & -bits;
+}
+
 /* One chunk by its mask bits, which nominate only. first: its first seat, then the one taken. */
 static inline __attribute__((always_inline)) bool chunk_claim(struct reg_self *me,
 							      struct seat *first, uint64_t valid,
