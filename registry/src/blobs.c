@@ -26,14 +26,15 @@ void reg__text_fill(uint64_t *dst, const void *a, uint32_t a_len, const void *b,
 	uint8_t seam[8] = {0};
 
 	reg__words_in(dst, a, whole);
-	if (!at && !b_len)
+	if (!at) { /* an empty spec may be NULL */
+		reg__tail_in(dst + whole / 8, b, b_len);
 		return;
-	if (at) /* an empty spec may be NULL */
-		memcpy(seam, (const uint8_t *)a + whole, at);
+	}
+	memcpy(seam, (const uint8_t *)a + whole, at);
 	used = b_len < 8 - at ? b_len : 8 - at;
 	if (used)
 		memcpy(seam + at, b, used);
-	reg__words_in(dst + whole / 8, seam, 8);
+	reg__word_in(dst + whole / 8, reg__eight(seam));
 	if (b_len > used)
 		reg__tail_in(dst + whole / 8 + 1, (const uint8_t *)b + used, b_len - used);
 }

@@ -376,30 +376,13 @@ static inline bool home_clear(const struct reg_bucket *b, uint64_t hash, const a
 }
 #endif
 
-/* Steps 1 and 2 when the home bucket says all; false: the long way. */
-static bool publish_home(struct reg_bucket *b, uint64_t hash, uint64_t entry, struct place *ret)
-{
-	uint64_t empty = 0;
-	uint32_t i;
-
-	if (!home_clear(b, hash, NULL, &i) || i == REG_BUCKET_ENTRIES)
-		return false;
-	*ret = (struct place){&b->entry[i], 0, i, entry};
-	/* seq_cst [I1]: as in publish */
-	return atomic_compare_exchange_strong_explicit(&b->entry[i], &empty, entry,
-						       memory_order_seq_cst, memory_order_relaxed);
-}
-
-/* Steps 1 and 2. */
+/* Steps 1 and 2, the long way. */
 static enum reg_status look_and_publish(struct reg *reg, enum reg_index_kind kind,
 					const struct reg_key *key, uint64_t entry,
 					struct place *ret, struct reg_hit *ret_other)
 {
-	struct reg_bucket *home = bucket_at(reg, kind, key->hash, 0);
 	struct reg_hit hit;
 
-	if (bucket_there(reg, home) && publish_home(home, key->hash, entry, ret))
-		return REG_OK;
 	if (reg__index_find(reg, kind, key, &hit) && hit.committed) {
 		*ret_other = hit;
 		return REG_NAME_EXISTS;
@@ -407,33 +390,86 @@ static enum reg_status look_and_publish(struct reg *reg, enum reg_index_kind kin
 	return publish(reg, kind, key->hash, entry, ret);
 }
 
-enum reg_status reg__index_insert(struct reg *reg, enum reg_index_kind kind,
-				  const struct reg_key *key, uint32_t cell, uint32_t gen,
-				  struct reg_hit *ret_other)
+static inline void published(enum reg_index_kind kind)
 {
-	uint64_t entry = entry_make(ENTRY_TENTATIVE, key->hash, cell, gen);
+	if (kind == INDEX_REQUESTS)
+		(void)FAILPOINT("reserve.request-tentative");
+}
+
+/* Step 4. */
+static inline bool commit(a64 *at, uint64_t entry)
+{
+	/* seq_cst [I1]: from here on nobody removes it but its owner */
+	return atomic_compare_exchange_strong_explicit(at, &entry,
+						       entry + (ENTRY_COMMITTED - ENTRY_TENTATIVE),
+						       memory_order_seq_cst, memory_order_relaxed);
+}
+
+/* Mine was removed by another inserter before I could commit it. */
+static enum reg_status sent_away(struct reg *reg, enum reg_index_kind kind,
+				 const struct reg_key *key, const struct place *mine,
+				 struct reg_hit *ret_other)
+{
+	*ret_other = (struct reg_hit){0, 0, false};
+	(void)reg__index_find(reg, kind, key, ret_other);
+	return retract(reg, kind, key->hash, mine);
+}
+
+/* Steps 3 and 4, the long way. */
+static enum reg_status rank_and_commit(struct reg *reg, enum reg_index_kind kind,
+				       const struct reg_key *key, const struct place *mine,
+				       struct reg_hit *ret_other)
+{
+	if (!outrank(reg, kind, key, mine, ret_other))
+		return retract(reg, kind, key->hash, mine);
+	return commit(mine->entry, mine->value) ? REG_OK
+						: sent_away(reg, kind, key, mine, ret_other);
+}
+
+static __attribute__((noinline)) enum reg_status
+insert_far(struct reg *reg, enum reg_index_kind kind, const struct reg_key *key, uint64_t entry,
+	   struct reg_hit *ret_other)
+{
 	struct place mine;
-	uint32_t empty;
 	enum reg_status st = look_and_publish(reg, kind, key, entry, &mine, ret_other);
 
 	if (st)
 		return st;
-	if (kind == INDEX_REQUESTS)
-		(void)FAILPOINT("reserve.request-tentative");
-	if (!home_clear(bucket_at(reg, kind, key->hash, 0), key->hash, mine.entry, &empty) &&
-	    !outrank(reg, kind, key, &mine, ret_other))
-		return retract(reg, kind, key->hash, &mine);
-	uint64_t e = mine.value;
+	published(kind);
+	return rank_and_commit(reg, kind, key, &mine, ret_other);
+}
 
-	/* seq_cst [I1]: from here on nobody removes it but its owner */
-	if (!atomic_compare_exchange_strong_explicit(
-		    mine.entry, &e, entry_make(ENTRY_COMMITTED, key->hash, cell, gen),
-		    memory_order_seq_cst, memory_order_relaxed)) {
-		*ret_other = (struct reg_hit){0, 0, false};
-		(void)reg__index_find(reg, kind, key, ret_other);
-		return retract(reg, kind, key->hash, &mine);
-	}
-	return REG_OK;
+/* The end of one that is published at home; alone: only its commitment has failed. */
+static __attribute__((noinline)) enum reg_status
+finish_far(struct reg *reg, enum reg_index_kind kind, const struct reg_key *key,
+	   const struct place *mine, bool alone, struct reg_hit *ret_other)
+{
+	return alone ? sent_away(reg, kind, key, mine, ret_other)
+		     : rank_and_commit(reg, kind, key, mine, ret_other);
+}
+
+/* In one pass over the home bucket, if that says all. */
+enum reg_status reg__index_insert(struct reg *reg, enum reg_index_kind kind,
+				  const struct reg_key *key, uint32_t cell, uint32_t gen,
+				  struct reg_hit *ret_other)
+{
+	uint64_t entry = entry_make(ENTRY_TENTATIVE, key->hash, cell, gen), empty = 0;
+	struct reg_bucket *home = bucket_at(reg, kind, key->hash, 0);
+	uint32_t i, other;
+
+	/* seq_cst [I1]: as in publish */
+	if (!bucket_there(reg, home) || !home_clear(home, key->hash, NULL, &i) ||
+	    i == REG_BUCKET_ENTRIES ||
+	    !atomic_compare_exchange_strong_explicit(&home->entry[i], &empty, entry,
+						     memory_order_seq_cst, memory_order_relaxed))
+		return insert_far(reg, kind, key, entry, ret_other);
+	published(kind);
+	bool alone = home_clear(home, key->hash, &home->entry[i], &other);
+
+	if (__builtin_expect(alone && commit(&home->entry[i], entry), 1))
+		return REG_OK;
+	return finish_far(reg, kind, key, &(struct place){&home->entry[i], 0, i, entry}, alone,
+			  ret_other);
 }
 
 /* An entry that is committed is changed by nobody but who removes it. */
