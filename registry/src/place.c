@@ -547,8 +547,11 @@ INLINE bool by_fresh(struct reg_self *me, const struct search *s, const struct r
 	if (!room || !hot_ready(hot))
 		return false;
 	seat_move(&seat, room);
-	if (!seat_take(me, &seat, s->record, &hot, &gen) ||
-	    written(me, s, a, hot, agent, seat.slot, gen, ret))
+	if (!seat_take(me, &seat, s->record, &hot, &gen)) {
+		reg__count(me, REG_COUNT_LOST_CAS);
+		return false;
+	}
+	if (written(me, s, a, hot, agent, seat.slot, gen, ret))
 		return false;
 	reg__count(me, me->homes >> home_of(agent) & 1 ? REG_COUNT_HOME_HIT : REG_COUNT_STEAL);
 	return true;
