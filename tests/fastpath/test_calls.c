@@ -52,6 +52,17 @@ static int delete (const char *name, bool wait)
 	return CALL_FSB("Delete", &req, delete_sandbox_response);
 }
 
+/* A delete that is not waited for goes on behind its reply. */
+static void until_gone(const char *name)
+{
+	uint64_t until = clock_mono_ns() + 10 * NS_PER_S;
+	int status;
+
+	while ((status = delete (name, false)) == G_OK && clock_mono_ns() < until)
+		stack_serve(10);
+	assert_int_equal(status, G_NOT_FOUND);
+}
+
 struct seen {
 	int ended, status, exit_code, messages, serving;
 	size_t bytes;
@@ -136,8 +147,7 @@ static void test_wait_ends_with_a_delete_or_a_cancel(void **state)
 	gclient_cancel(call);
 	stack_until(&seen.ended, 1);
 	assert_int_equal(delete ("gone", false), G_OK);
-	stack_serve(50);
-	assert_int_equal(delete ("gone", false), G_NOT_FOUND);
+	until_gone("gone");
 }
 
 static const Fastpath__V1__UpdateResponse *update(Fastpath__V1__UpdateRequest *req)
