@@ -80,13 +80,17 @@ void reg__blob_free(struct reg_self *me, uint64_t ref)
 	/* relaxed: checked again by the CAS in reg__cell_keep */
 	uint64_t w = atomic_load_explicit(cell, memory_order_relaxed);
 
-	if (word_state(w) != BLOB_USED || word_gen(w) != ref_gen(ref))
-		return;
-	/* in a damaged arena its memory may never have been there: nothing for the magazine */
-	if (blob_at(me->reg, ref_class(ref), ref_idx(ref)))
-		reg__cell_keep(me, CELLS_BLOB0 + ref_class(ref), ref_idx(ref), w);
-	else
-		(void)reg__cell_free(me->reg, CELLS_BLOB0 + ref_class(ref), ref_idx(ref), w);
+	while (word_state(w) == BLOB_USED && word_gen(w) == ref_gen(ref)) {
+		/* in a damaged arena its memory may never have been there: nothing for the magazine
+		 */
+		bool there = blob_at(me->reg, ref_class(ref), ref_idx(ref)) != NULL;
+
+		if (there ? reg__cell_keep(me, CELLS_BLOB0 + ref_class(ref), ref_idx(ref), w)
+			  : reg__cell_free(me->reg, CELLS_BLOB0 + ref_class(ref), ref_idx(ref), w))
+			return;
+		/* another one that replaces the reference, too, has made itself the owner */
+		w = atomic_load_explicit(cell, memory_order_relaxed);
+	}
 }
 
 static bool blob_is(const struct reg *reg, uint64_t ref)

@@ -291,10 +291,12 @@ static void keep_or_offer(struct reg_self *me, enum reg_cells_kind kind, uint32_
 		hint_clear(me->reg, kind, idx);
 }
 
-void reg__cell_keep(struct reg_self *me, enum reg_cells_kind kind, uint32_t idx, uint64_t word)
+bool reg__cell_keep(struct reg_self *me, enum reg_cells_kind kind, uint32_t idx, uint64_t word)
 {
-	if (free_exactly(me->reg, kind, idx, word))
-		keep_or_offer(me, kind, idx);
+	if (!free_exactly(me->reg, kind, idx, word))
+		return false;
+	keep_or_offer(me, kind, idx);
+	return true;
 }
 
 void reg__cell_drop(struct reg_self *me, enum reg_cells_kind kind, uint32_t idx, uint64_t word)

@@ -234,7 +234,7 @@ uint32_t reg__cell_next(const struct reg_self *me, enum reg_cells_kind kind);
 /* Frees exactly this word; false when it has changed. */
 bool reg__cell_free(struct reg *reg, enum reg_cells_kind kind, uint32_t idx, uint64_t word);
 /* The same into my magazine (records and blobs only). */
-void reg__cell_keep(struct reg_self *me, enum reg_cells_kind kind, uint32_t idx, uint64_t word);
+bool reg__cell_keep(struct reg_self *me, enum reg_cells_kind kind, uint32_t idx, uint64_t word);
 /* The same for a word that nobody but me may change now. */
 void reg__cell_drop(struct reg_self *me, enum reg_cells_kind kind, uint32_t idx, uint64_t word);
 /* What the magazines hold is for everybody again. */

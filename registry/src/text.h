@@ -11,6 +11,17 @@
 #include <stdint.h>
 #include <string.h>
 
+/* gcc defines a macro, clang has a feature */
+#ifndef __has_feature
+#define __has_feature(x) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) ||                               \
+	__has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define REG_SANITIZED 1
+#else
+#define REG_SANITIZED 0
+#endif
+
 #ifdef __SANITIZE_THREAD__
 #define PAIRS 0
 #else
@@ -49,7 +60,7 @@ static inline uint64_t reg__tail_word(const void *text, uint32_t len)
 /* As strnlen(text, max + 1); of a longer one any number above max. */
 static inline uint32_t reg__text_len(const char *text, uint32_t max)
 {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if REG_SANITIZED
 	return (uint32_t)strnlen(text, max + 1);
 #else
 	/* aligned blocks that hold a byte of the text each: none reaches into another page */

@@ -85,6 +85,7 @@ static void test_labels_only_as_seen(void **state)
 struct shared {
 	reg_sandbox_id id;
 	struct rig_barrier barrier; /* all four begin together */
+	struct rig_barrier ended;   /* both writers */
 	_Atomic uint32_t writers_left;
 	_Atomic uint64_t reads;
 };
@@ -121,6 +122,7 @@ static void writer_fn(struct rig *rig, void *arg)
 {
 	struct shared *shared = arg;
 	static uint8_t labels[8192];
+	struct reg_books books;
 	struct reg_update update = {.fields = REG_SET_LABELS | REG_SET_EXPIRE, .labels = labels};
 
 	rig_barrier_wait(&shared->barrier, 4);
@@ -130,6 +132,12 @@ static void writer_fn(struct rig *rig, void *arg)
 		CHECK_OK(reg_update(rig->me, shared->id, &update));
 	}
 	atomic_fetch_sub_explicit(&shared->writers_left, 1, memory_order_release);
+	/* Both have ended and nobody has left yet, whose leaving would take back what was lost: one
+	 * spec at most, the labels. */
+	rig_barrier_wait(&shared->ended, 2);
+	reg_books(rig->me, &books);
+	CHECK(books.blobs <= 2);
+	rig_barrier_wait(&shared->ended, 2);
 }
 
 static void reader_fn(struct rig *rig, void *arg)
