@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/log.h"
+#include "base/pb.h"
 #include "base/str.h"
 
 enum { MESSAGE_BYTES_MAX = 2 << 20, QUEUE_BYTES_MAX = 32 << 20, FIELD_ACK = 2, FIELD_EVENT = 3 };
@@ -110,16 +111,6 @@ static void on_flush(void *arg)
 	agt_peer_unref(peer);
 }
 
-static size_t put_varint(uint8_t *to, size_t value)
-{
-	size_t n = 0;
-
-	for (; value >= 0x80; value >>= 7)
-		to[n++] = (uint8_t)(value | 0x80);
-	to[n++] = (uint8_t)value;
-	return n;
-}
-
 /* Encodes now, since what msg borrows may be gone when it is sent. */
 static int out_append(struct agt_peer *peer, uint32_t field, const ProtobufCMessage *msg)
 {
@@ -138,7 +129,7 @@ static int out_append(struct agt_peer *peer, uint32_t field, const ProtobufCMess
 	data = malloc(len + 10);
 	if (!data)
 		return -ENOMEM;
-	prefix = put_varint(data, len);
+	prefix = pb_put_varint(data, len);
 	protobuf_c_message_pack(msg, data + prefix);
 	peer->out[peer->out_count++] = (ProtobufCMessageUnknownField){
 		.tag = field,

@@ -276,3 +276,13 @@ void *pb_pack(const ProtobufCMessage *msg, size_t *ret_len)
 	*ret_len = protobuf_c_message_pack(msg, buf);
 	return buf;
 }
+
+size_t pb_put_varint(uint8_t *to, size_t value)
+{
+	size_t n = 0;
+
+	for (; value >= 0x80; value >>= 7)
+		to[n++] = (uint8_t)(value | 0x80);
+	to[n++] = (uint8_t)value;
+	return n;
+}

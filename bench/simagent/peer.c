@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/pb.h"
 #include "sim.h"
 
 enum {
@@ -126,16 +127,6 @@ static void on_flush(void *arg)
 	sim_peer_unref(peer);
 }
 
-static size_t put_varint(uint8_t *to, size_t value)
-{
-	size_t n = 0;
-
-	for (; value >= 0x80; value >>= 7)
-		to[n++] = (uint8_t)(value | 0x80);
-	to[n++] = (uint8_t)value;
-	return n;
-}
-
 static int out_reserve(struct sim_peer *peer, size_t len)
 {
 	if (peer->len + len > peer->room) {
@@ -171,7 +162,7 @@ static void peer_queue(struct sim_peer *peer, uint32_t tag, const ProtobufCMessa
 		peer_close(peer, G_RESOURCE_EXHAUSTED, "the simulated agent is out of memory");
 		return;
 	}
-	prefix = put_varint(peer->bytes + peer->len, len);
+	prefix = pb_put_varint(peer->bytes + peer->len, len);
 	protobuf_c_message_pack(msg, peer->bytes + peer->len + prefix);
 	peer->fields[peer->field_count++] =
 		(struct field){.tag = tag, .off = peer->len, .len = prefix + len};

@@ -38,16 +38,6 @@ struct sim_sandbox *sim_sandbox_find(struct sim_agent *agent, const char *id)
 	return NULL;
 }
 
-static size_t put_varint(uint8_t *to, size_t value)
-{
-	size_t n = 0;
-
-	for (; value >= 0x80; value >>= 7)
-		to[n++] = (uint8_t)(value | 0x80);
-	to[n++] = (uint8_t)value;
-	return n;
-}
-
 /* Keeps copies: the encoded meta, the spec, and both names as strings. */
 static int keep(struct sim_sandbox *sb, const Fsb__V1__SandboxMeta *meta, const uint8_t *spec,
 		size_t spec_len)
@@ -180,7 +170,7 @@ int sim_report_fill(struct sim_report *room, const struct sim_sandbox *sb)
 	if (!at)
 		return -ENOMEM;
 	for (unsigned int i = 0; i < 2; i++) {
-		size_t prefix = put_varint(at, len[i]);
+		size_t prefix = pb_put_varint(at, len[i]);
 
 		memcpy(at + prefix, from, len[i]);
 		room->fields[i] = (ProtobufCMessageUnknownField){

@@ -12,6 +12,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/pb.h"
 
 enum {
 	BUCKETS = 64,		      /* in flight, by seq; a table per agent */
@@ -285,16 +286,6 @@ static void link_post_flush(struct agentlink *link)
 	}
 }
 
-static size_t put_varint(uint8_t *to, size_t value)
-{
-	size_t n = 0;
-
-	for (; value >= 0x80; value >>= 7)
-		to[n++] = (uint8_t)(value | 0x80);
-	to[n++] = (uint8_t)value;
-	return n;
-}
-
 static struct pending *pending_new(const Fsb__Agent__V1__Command *command)
 {
 	size_t len = fsb__agent__v1__command__get_packed_size(command), prefix;
@@ -303,7 +294,7 @@ static struct pending *pending_new(const Fsb__Agent__V1__Command *command)
 	p = malloc(sizeof(*p) + 10 + len);
 	if (!p)
 		return NULL;
-	prefix = put_varint(p->data, len);
+	prefix = pb_put_varint(p->data, len);
 	p->len = prefix + fsb__agent__v1__command__pack(command, p->data + prefix);
 	return p;
 }

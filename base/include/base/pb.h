@@ -28,4 +28,7 @@ void *pb_free(struct pb_arena *arena);
 /* Encodes into a malloc'ed buffer (gives); NULL on out of memory. */
 void *pb_pack(const ProtobufCMessage *msg, size_t *ret_len);
 
+/* A number in the wire format; room for ten bytes. Returns how many were written. */
+size_t pb_put_varint(uint8_t *to, size_t value);
+
 #endif
