@@ -33,6 +33,16 @@ static uint32_t pow2_at_least(uint64_t v)
 	return p;
 }
 
+static uint64_t fold_facts(const uint64_t *facts, size_t count)
+{
+	uint64_t h = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
+
+	for (size_t i = 0; i < count; i++)
+		for (int b = 0; b < 8; b++)
+			h = (h ^ ((facts[i] >> (8 * b)) & 0xff)) * UINT64_C(0x100000001b3);
+	return h;
+}
+
 uint64_t reg__layout_stamp(void)
 {
 	const uint64_t facts[] = {
@@ -94,12 +104,8 @@ uint64_t reg__layout_stamp(void)
 		reg__hash("a hash of another build finds nothing", "here"),
 		REG_LAYOUT_VERSION,
 	};
-	uint64_t h = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
 
-	for (size_t i = 0; i < sizeof(facts) / sizeof(facts[0]); i++)
-		for (int b = 0; b < 8; b++)
-			h = (h ^ ((facts[i] >> (8 * b)) & 0xff)) * UINT64_C(0x100000001b3);
-	return h;
+	return fold_facts(facts, sizeof(facts) / sizeof(facts[0]));
 }
 
 bool reg__limits_fill(const struct reg_limits *in, struct reg_limits *out)

@@ -119,19 +119,6 @@ static bool bucket_there(const struct reg *reg, const struct reg_bucket *b)
 	return reg__ensured(reg, reg__off(reg, b), sizeof(*b));
 }
 
-static bool words_equal(const uint64_t *shared, const char *text, uint32_t cap)
-{
-	size_t len = strlen(text) + 1;
-
-	for (size_t i = 0; i < len && i < cap; i += 8) {
-		uint64_t w = __atomic_load_n(&shared[i / 8], __ATOMIC_ACQUIRE); /* acquire [R2] */
-
-		if (memcmp(&w, text + i, len - i < 8 ? len - i : 8))
-			return false;
-	}
-	return true;
-}
-
 static bool record_matches(const struct reg *reg, enum reg_index_kind kind,
 			   const struct reg_key *key, uint32_t idx)
 {
@@ -151,9 +138,9 @@ static bool record_matches(const struct reg *reg, enum reg_index_kind kind,
 				return place_agent(place) == key->agent;
 		return false;
 	}
-	return words_equal(rec->ns, key->a, sizeof(rec->ns)) &&
-	       words_equal(kind == INDEX_NAMES ? rec->name : rec->request_id, key->b,
-			   kind == INDEX_NAMES ? sizeof(rec->name) : sizeof(rec->request_id));
+	return reg__text_is(rec->ns, key->a, sizeof(rec->ns)) &&
+	       reg__text_is(kind == INDEX_NAMES ? rec->name : rec->request_id, key->b,
+			    kind == INDEX_NAMES ? sizeof(rec->name) : sizeof(rec->request_id));
 }
 
 /* The entry's cell has this key, under the entry's generation. */

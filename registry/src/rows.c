@@ -96,20 +96,6 @@ void reg__row_text(char *dst, size_t size, const char *from)
 	dst[size - 1] = 0;
 }
 
-static bool text_is(const char *there, const char *text, uint32_t cap)
-{
-	const uint64_t *shared = (const uint64_t *)(const void *)there;
-	size_t len = strlen(text) + 1;
-
-	for (size_t i = 0; i < len && i < cap; i += 8) {
-		uint64_t w = __atomic_load_n(&shared[i / 8], __ATOMIC_ACQUIRE); /* acquire [R2] */
-
-		if (memcmp(&w, text + i, len - i < 8 ? len - i : 8))
-			return false;
-	}
-	return true;
-}
-
 static bool key_is(const struct reg *reg, enum reg_index_kind kind, const struct reg_key *key,
 		   uint32_t idx)
 {
@@ -120,15 +106,15 @@ static bool key_is(const struct reg *reg, enum reg_index_kind kind, const struct
 	switch (kind) {
 	case INDEX_AGENTS:
 		a = reg__agent(reg, idx);
-		return a && text_is(a->ns, key->a, sizeof(a->ns)) &&
-		       text_is(a->name, key->b, sizeof(a->name));
+		return a && reg__text_is(a->ns, key->a, sizeof(a->ns)) &&
+		       reg__text_is(a->name, key->b, sizeof(a->name));
 	case INDEX_POOLS:
 		p = reg__pool(reg, idx);
-		return p && text_is(p->ns, key->a, sizeof(p->ns)) &&
-		       text_is(p->name, key->b, sizeof(p->name));
+		return p && reg__text_is(p->ns, key->a, sizeof(p->ns)) &&
+		       reg__text_is(p->name, key->b, sizeof(p->name));
 	default:
 		i = reg__image(reg, idx);
-		return i && text_is(i->ref, key->a, sizeof(i->ref));
+		return i && reg__text_is(i->ref, key->a, sizeof(i->ref));
 	}
 }
 

@@ -101,6 +101,21 @@ static inline bool reg__text_same(const char *a, const char *b, uint32_t len)
 	return reg__same_16(a + len - 16, b + len - 16);
 }
 
+/* A text in shared memory, in whole words, is this one; of at most cap bytes. */
+static inline bool reg__text_is(const void *there, const char *text, uint32_t cap)
+{
+	const uint64_t *shared = there;
+	size_t len = strlen(text) + 1;
+
+	for (size_t i = 0; i < len && i < cap; i += 8) {
+		uint64_t w = __atomic_load_n(&shared[i / 8], __ATOMIC_ACQUIRE); /* acquire [R2] */
+
+		if (memcmp(&w, text + i, len - i < 8 ? len - i : 8))
+			return false;
+	}
+	return true;
+}
+
 /*
  * Release stores [R2] [B1]: pair with reg__words_out and reg__text_read; who sees these bytes sees
  * the record or blob word that allowed them. Two words at once where ThreadSanitizer does not look:
