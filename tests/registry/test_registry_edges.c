@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "word.h"
+#include "transitions.h"
 
 /* ---- fields ---- */
 enum { FIELDS = 4 };
@@ -295,40 +296,10 @@ static void test_counts_wrap_late(void **state)
 /* ---- the life of a record ---- */
 enum { ME = 5, OTHER = 6, NOBODY = CELL_OWNER_NONE };
 
-static enum reg_status by_delete(uint64_t w, uint32_t me, uint64_t *next)
-{
-	(void)me;
-	return rec_to_stop(w, REG_STOP_DELETE, next);
-}
-
-static enum reg_status by_expiry(uint64_t w, uint32_t me, uint64_t *next)
-{
-	(void)me;
-	return rec_to_stop(w, REG_STOP_EXPIRE, next);
-}
-
-static enum reg_status by_exit(uint64_t w, uint32_t me, uint64_t *next)
-{
-	(void)me;
-	return rec_to_exited(w, next);
-}
-
-static enum reg_status by_loss(uint64_t w, uint32_t me, uint64_t *next)
-{
-	(void)me;
-	return rec_to_lost(w, next);
-}
-
-static enum reg_status by_find(uint64_t w, uint32_t me, uint64_t *next)
-{
-	(void)me;
-	return rec_to_found(w, next);
-}
-
 static enum reg_status (*const steps[])(uint64_t w, uint32_t me, uint64_t *next) = {
-	rec_to_starting, rec_to_committed, rec_to_abort, by_delete,
-	by_expiry,	 rec_to_stopped,   by_exit,	 rec_to_adopting,
-	rec_to_adopted,	 rec_to_unadopted, by_loss,	 by_find,
+	rec_to_starting, rec_to_committed, rec_to_abort, do_delete,
+	do_expire,	 rec_to_stopped,   do_exited,	 rec_to_adopting,
+	rec_to_adopted,	 rec_to_unadopted, do_lost,	 do_found,
 };
 
 enum { STATES = 16, OWNERS = 3, NODES = STATES * 16 * OWNERS };

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "word.h"
+#include "transitions.h"
 
 enum { ME = 5, OTHER = 6, STATES = 16, FLAGS = 16 };
 
@@ -296,36 +297,6 @@ static enum reg_status do_shown(uint64_t w, uint32_t me, uint64_t *next)
 {
 	(void)me;
 	return rec_to_shown(w, next);
-}
-
-static enum reg_status do_delete(uint64_t w, uint32_t me, uint64_t *next)
-{
-	(void)me;
-	return rec_to_stop(w, REG_STOP_DELETE, next);
-}
-
-static enum reg_status do_expire(uint64_t w, uint32_t me, uint64_t *next)
-{
-	(void)me;
-	return rec_to_stop(w, REG_STOP_EXPIRE, next);
-}
-
-static enum reg_status do_exited(uint64_t w, uint32_t me, uint64_t *next)
-{
-	(void)me;
-	return rec_to_exited(w, next);
-}
-
-static enum reg_status do_lost(uint64_t w, uint32_t me, uint64_t *next)
-{
-	(void)me;
-	return rec_to_lost(w, next);
-}
-
-static enum reg_status do_found(uint64_t w, uint32_t me, uint64_t *next)
-{
-	(void)me;
-	return rec_to_found(w, next);
 }
 
 static const struct transition {
